@@ -1,0 +1,60 @@
+package changefeed
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"unicode/utf8"
+)
+
+// Key is a key of a changefeed's key space in JSON: a string where the bytes are valid UTF-8, else {"base64": "…"}.
+type Key []byte
+
+type base64Key struct {
+	Base64 *string `json:"base64"`
+}
+
+// MarshalJSON writes the key as text or as {"base64": "…"}.
+func (k Key) MarshalJSON() ([]byte, error) {
+	if utf8.Valid(k) {
+		return json.Marshal(string(k))
+	}
+	text := base64.StdEncoding.EncodeToString(k)
+	return json.Marshal(base64Key{Base64: &text})
+}
+
+// UnmarshalJSON reads what MarshalJSON writes.
+func (k *Key) UnmarshalJSON(data []byte) error {
+	var text string
+	if err := json.Unmarshal(data, &text); err == nil {
+		*k = Key(text)
+		return nil
+	}
+	var encoded base64Key
+	if err := json.Unmarshal(data, &encoded); err != nil || encoded.Base64 == nil {
+		return fmt.Errorf("key %.100s is neither a string nor {\"base64\": …}", data)
+	}
+	raw, err := base64.StdEncoding.DecodeString(*encoded.Base64)
+	if err != nil {
+		return fmt.Errorf("key %.100s: %w", data, err)
+	}
+	*k = raw
+	return nil
+}
+
+// ParseKey reads a key from a command line: text, or `base64:…`.
+func ParseKey(text string) (Key, error) {
+	encoded, found := strings.CutPrefix(text, "base64:")
+	if !found {
+		return Key(text), nil
+	}
+	raw, err := base64.StdEncoding.DecodeString(encoded)
+	if err != nil {
+		return nil, &Fault{
+			Code: CodeRequestInvalid, Field: "key", Value: fmt.Sprintf("%.100q", text),
+			Detail: "is not valid base64", Cure: "encode the key's bytes in standard base64 after base64:", Err: err,
+		}
+	}
+	return raw, nil
+}

@@ -1,0 +1,226 @@
+// Package message holds what nodes say to each other about a changefeed, as values: what a maintainer asks of
+// dispatcher hosts, and what those answer. The envelope carries uid, epoch and sender once, stamped when the message is
+// made. Messages may be lost, delayed, duplicated and reordered; nobody minds, since answers say what is, not what was
+// asked. The package knows no transport; peer puts the values on the wire.
+package message
+
+import (
+	"fencerow/change"
+	"fencerow/changefeed"
+	"fencerow/fence"
+	"fencerow/record"
+)
+
+// Envelope is one message. It is never changed after it was made: a message that waits in a queue keeps the epoch that
+// it was made under.
+type Envelope struct {
+	ID    changefeed.ID
+	UID   changefeed.UID
+	Epoch fence.Epoch
+	From  changefeed.NodeID
+	To    changefeed.NodeID
+	Body  Body
+}
+
+// Claimant returns the sender of a command as a gate sees it.
+func (e *Envelope) Claimant() fence.Claimant {
+	return fence.Claimant{UID: string(e.UID), Epoch: e.Epoch, Owner: string(e.From)}
+}
+
+// Body is one of the types of this package whose documentation says "down" (maintainer to dispatcher host) or "up"
+// (dispatcher host to maintainer).
+type Body interface{ Kind() Kind }
+
+// Kind names a body, for the wire, logs and metrics.
+type Kind uint8
+
+// The kinds. The zero value is invalid.
+const (
+	KindBootstrap Kind = iota + 1
+	KindBootstrapReply
+	KindPlace
+	KindStop
+	KindStatuses
+	KindClose
+	KindClosed
+	KindHeartbeat
+	KindListStatuses
+	KindRejected
+	KindBarrier
+)
+
+var kindNames = [...]string{
+	KindBootstrap: "bootstrap", KindBootstrapReply: "bootstrap_reply", KindPlace: "place", KindStop: "stop",
+	KindStatuses: "statuses", KindClose: "close", KindClosed: "closed", KindHeartbeat: "heartbeat",
+	KindListStatuses: "list_statuses", KindRejected: "rejected", KindBarrier: "barrier",
+}
+
+// String returns the kind's name, as metrics label it.
+func (k Kind) String() string {
+	if int(k) < len(kindNames) && kindNames[k] != "" {
+		return kindNames[k]
+	}
+	return "unknown"
+}
+
+// Down reports whether the kind travels from a maintainer to dispatcher hosts.
+func (k Kind) Down() bool {
+	switch k {
+	case KindBootstrap, KindPlace, KindStop, KindClose, KindListStatuses, KindBarrier:
+		return true
+	case KindBootstrapReply, KindStatuses, KindClosed, KindHeartbeat, KindRejected:
+		return false
+	default:
+		return false
+	}
+}
+
+// Bootstrap (down) asks a host for what it runs of this changefeed, and makes the sender its owner there. It is the
+// only message that may raise the host's epoch, and only if the records confirm it.
+type Bootstrap struct {
+	Spec         record.Spec // what dispatchers are to run; credentials are references
+	SpecRevision int64
+	// SourceID is the identity of the source that the checkpoint was stored with; "" if none was stored.
+	SourceID string
+	// Checkpoint is the stored checkpoint, 0 if there is none.
+	Checkpoint change.Position
+}
+
+// BootstrapReply (up) answers with everything that runs, or ran and is known by its final mark, on the host.
+type BootstrapReply struct {
+	Dispatchers []Status
+}
+
+// Place (down) asks to run a dispatcher for a span. Its token is (epoch, Seq). A host that runs that very token answers
+// with its status.
+type Place struct {
+	Seq  fence.Seq
+	Span changefeed.Span
+	From change.Mark // where parts start that the sink does not know
+	// Floor is the stored checkpoint: what the sink knows of the span may not be below it. 0 asks for nothing.
+	Floor change.Position
+}
+
+// Stop (down) asks to stop a dispatcher: at once (what is in flight is waited for), or, if At is not the zero mark,
+// when every change at or below At is done and none above. A host that never heard of the token remembers that it was
+// stopped. The answer is a status, stopped, with the final mark.
+type Stop struct {
+	Token fence.Token
+	At    change.Mark
+}
+
+// Barrier (down) sets what affected dispatchers do at a position. Refused below the held epoch like every command.
+type Barrier struct {
+	Position change.Position
+	Action   BarrierAction
+}
+
+// BarrierAction is what is done at a barrier.
+type BarrierAction uint8
+
+// The actions.
+const (
+	BarrierStop BarrierAction = iota + 1
+	BarrierWrite
+	BarrierPass
+)
+
+// Close (down) asks to stop all dispatchers of the changefeed and to forget it. Answered by Closed always, also by a
+// host that runs nothing.
+type Close struct {
+	Removed bool // the uid is never served again
+}
+
+// Closed (up) says that no dispatcher of the changefeed runs on the host any more.
+type Closed struct{}
+
+// ListStatuses (down) asks for the statuses of all dispatchers, when a watermark's set did not match.
+type ListStatuses struct{}
+
+// Statuses (up) tell what is. Full says that they are all that the host runs.
+type Statuses struct {
+	Full     bool
+	Statuses []Status
+}
+
+// Heartbeat (up) is sent every 500 ms, and at once when a dispatcher changed its state. It counts only if Number is
+// above those seen before from that host in this epoch.
+type Heartbeat struct {
+	Number uint64
+	Set    Digest // of the running dispatchers that the watermark covers
+	// Checkpoint and Resolved are the minimum over the set.
+	Checkpoint change.Position
+	Resolved   change.Position
+	Changed    []Status // states that changed since the last heartbeat
+}
+
+// Rejected (up) tells a sender that its command was refused: it reads the record and stops itself if it is stale.
+type Rejected struct {
+	Offered fence.Epoch
+	Held    fence.Epoch
+	Rule    string // as in "F9"
+	Command Kind   // what was refused
+}
+
+// DispatcherState is what a dispatcher does. The zero value is invalid.
+type DispatcherState uint8
+
+// The states of a dispatcher, as its host tells them.
+const (
+	DispatcherStarting DispatcherState = iota + 1 // claiming, or opening its source
+	DispatcherRunning
+	DispatcherStopping // asked to stop; a write may still be in flight
+	DispatcherStopped  // has no effect any more; Mark is final
+	DispatcherFailed   // stopped by itself; Fault says why
+)
+
+var dispatcherStateNames = [...]string{
+	DispatcherStarting: "starting", DispatcherRunning: "running", DispatcherStopping: "stopping",
+	DispatcherStopped: "stopped", DispatcherFailed: "failed",
+}
+
+// String returns the state's name.
+func (s DispatcherState) String() string {
+	if int(s) < len(dispatcherStateNames) && dispatcherStateNames[s] != "" {
+		return dispatcherStateNames[s]
+	}
+	return "unknown"
+}
+
+// Status is what a host says of one dispatcher.
+type Status struct {
+	Span         changefeed.Span
+	Token        fence.Token
+	SpecRevision int64
+	State        DispatcherState
+	// Mark is how far the whole span is durable in the sink: the lowest of its pieces. Final when stopped or failed.
+	// Known is false while nothing is known, as before the claim was answered.
+	Mark     change.Mark
+	Known    bool
+	Resolved change.Position
+	Fault    *changefeed.Fault // for DispatcherFailed, or the error that a running one is retrying
+	// SourceID is the identity of the source that it reads; "" while not known.
+	SourceID string
+	// Snapshot progress in rows; 0, 0 when none is being read.
+	SnapshotRows  int64
+	SnapshotTotal int64
+	// Changes and Bytes count what was written to the sink since the dispatcher started.
+	Changes uint64
+	Bytes   uint64
+	// WaitingOn says in a few words what a running dispatcher waits for, such as "sink write" or "source", and
+	// WaitingFor how long already; for the state stalled.
+	WaitingOn  string
+	WaitingFor changefeed.Duration
+}
+
+func (Bootstrap) Kind() Kind      { return KindBootstrap }
+func (BootstrapReply) Kind() Kind { return KindBootstrapReply }
+func (Place) Kind() Kind          { return KindPlace }
+func (Stop) Kind() Kind           { return KindStop }
+func (Barrier) Kind() Kind        { return KindBarrier }
+func (Close) Kind() Kind          { return KindClose }
+func (Closed) Kind() Kind         { return KindClosed }
+func (ListStatuses) Kind() Kind   { return KindListStatuses }
+func (Statuses) Kind() Kind       { return KindStatuses }
+func (Heartbeat) Kind() Kind      { return KindHeartbeat }
+func (Rejected) Kind() Kind       { return KindRejected }

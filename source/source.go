@@ -1,0 +1,80 @@
+// Package source is the contract of every source: it delivers the changes of one span in the source's own order, from a
+// mark on, and says up to where it has delivered everything. One package below it per kind of source. It knows no sink
+// and no protocol between nodes.
+package source
+
+import (
+	"context"
+
+	"fencerow/change"
+	"fencerow/changefeed"
+)
+
+// Source is one changefeed's connection to what it copies, on one node. It opens its connections on first use. Its
+// methods may be called concurrently; each is bounded by its context. Errors that people are shown are
+// [*changefeed.Fault]; the others may be tried again.
+type Source interface {
+	// Identity names the source's contents (etcd: the cluster id). A source with another identity than the one that
+	// was stored is the fault source.replaced, permanent.
+	Identity(ctx context.Context) (string, error)
+	// Head returns the position up to which the source has committed, read linearizably.
+	Head(ctx context.Context) (change.Position, error)
+	// Span returns the part of the key space that the source holds.
+	Span() changefeed.Span
+	// Read opens a reader. It returns at once; what it can't reach shows at Next.
+	Read(ctx context.Context, request Request) (Reader, error)
+	// Close ends the connections. Readers must have been closed.
+	Close() error
+}
+
+// Request says what a reader delivers. Pieces partition a span, in order; of each, what is done at its mark is left
+// out. A piece whose mark is the zero Mark has its snapshot read first.
+type Request struct {
+	Pieces []Piece
+	// BufferBytes bounds what the reader holds that was not taken yet, by change.Change.Size.
+	BufferBytes int
+}
+
+// Piece is a part of the key space and how far it is done.
+type Piece struct {
+	Span changefeed.Span
+	Mark change.Mark
+}
+
+// Reader delivers the events of one request. It is used by one goroutine, and owns goroutines that end with Close or
+// with the context of Read.
+type Reader interface {
+	// Next waits for the next event. After an error the reader is done with. History that is gone is the fault
+	// source.compacted (permanent, unless the changefeed's options say how to go on).
+	Next(ctx context.Context) (Event, error)
+	// Close ends the reader's goroutines and waits for them. It is idempotent.
+	Close() error
+}
+
+// Event is a run of changes, or progress alone. Delivered in order, the changes of all events that cover a key have
+// rising (Position, Index), and after an event everything of its Span at or below To has been delivered. The caller
+// owns the slice.
+type Event struct {
+	// Changes are in order of (Position, Index). All changes of one position and span are in one event, except for
+	// pages of a snapshot (Op read, and on a new snapshot after a gap, delete), where Span is the page.
+	Changes []change.Change
+	// Span is what the event speaks of: the whole requested span, or the page of a snapshot.
+	Span changefeed.Span
+	// To is up to where everything of Span is delivered after this event.
+	To change.Mark
+	// Resolved is the highest position known to the source when the event was made: the head that a reader that is
+	// caught up has reached. At least To for the whole span; 0 if not known.
+	Resolved change.Position
+}
+
+// Progress of a snapshot, for people.
+type Progress struct {
+	RowsRead  int64
+	RowsTotal int64 // an estimate; 0 if not known
+}
+
+// Progressing is implemented by readers that can say how far their snapshot is. It may be called by any goroutine.
+type Progressing interface {
+	// Progress returns false when no snapshot is being read.
+	Progress() (Progress, bool)
+}
