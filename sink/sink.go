@@ -100,4 +100,7 @@ type Batch struct {
 	Span changefeed.Span
 	// To is the mark that Span has reached when the batch is durable.
 	To change.Mark
+	// Snapshot says that Changes are everything that the source holds in Span at To. A sink that holds other keys
+	// there, from before, deletes them in the same step (a copy), or appends their deletes (a log).
+	Snapshot bool
 }

@@ -56,12 +56,15 @@ type Reader interface {
 // owns the slice.
 type Event struct {
 	// Changes are in order of (Position, Index). All changes of one position and span are in one event, except for
-	// pages of a snapshot (Op read, and on a new snapshot after a gap, delete), where Span is the page.
+	// pages of a snapshot, where Span is the page.
 	Changes []change.Change
 	// Span is what the event speaks of: the whole requested span, or the page of a snapshot.
 	Span changefeed.Span
 	// To is up to where everything of Span is delivered after this event.
 	To change.Mark
+	// Snapshot says that Changes (all OpRead) are everything that the source holds in Span at To: keys that are not
+	// among them are gone.
+	Snapshot bool
 	// Resolved is the highest position known to the source when the event was made: the head that a reader that is
 	// caught up has reached. At least To for the whole span; 0 if not known.
 	Resolved change.Position
