@@ -1,0 +1,165 @@
+package archtest
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+const module = "fencerow"
+
+// rooms says what of ours each package may import, without its tests. A package that isn't listed is refused, so that
+// a new room comes with its rule.
+var rooms = map[string][]string{
+	"fence":      {},
+	"changefeed": {},
+	"change":     {},
+	"record":     {"fence", "changefeed", "change"},
+	"message":    {"fence", "changefeed", "change", "record"},
+	"kv":         {"fence"},
+	"kv/kvetcd":  {"kv", "fence"},
+	"kv/kvmem":   {"kv", "fence"},
+	"kv/kvtest":  {"kv", "kv/kvetcd", "kv/kvmem", "fence"},
+	"endpoint":   {"changefeed"},
+
+	"epochstore": {"fence", "changefeed", "change", "record", "kv"},
+
+	"coordinator": {"fence", "changefeed", "change", "record"},
+	"maintainer":  {"fence", "changefeed", "change", "record", "message", "source", "sink"},
+	"dispatcher":  {"fence", "changefeed", "change", "record", "message", "source", "sink"},
+
+	"source":            {"fence", "changefeed", "change"},
+	"source/sourcetest": {"fence", "changefeed", "change", "source"},
+	"source/etcd":       {"fence", "changefeed", "change", "source", "endpoint", "kv", "kv/kvetcd"},
+	"sink":              {"fence", "changefeed", "change"},
+	"sink/sinktest":     {"fence", "changefeed", "change", "sink"},
+	"sink/etcd":         {"fence", "changefeed", "change", "sink", "endpoint", "kv", "kv/kvetcd"},
+	"sink/file":         {"fence", "changefeed", "change", "sink", "endpoint", "codec"},
+	"sink/stdout":       {"fence", "changefeed", "change", "sink", "endpoint", "codec"},
+	"sink/blackhole":    {"fence", "changefeed", "change", "sink", "endpoint"},
+	"codec":             {"fence", "changefeed", "change"},
+
+	"peer":        {"fence", "changefeed", "change", "record", "message", "peer/peerpb"},
+	"peer/peerpb": {},
+
+	"api":        {"fence", "changefeed", "change", "record", "endpoint", "api/client"},
+	"api/client": {"fence", "changefeed", "change", "record"},
+	"node":       {"*"},
+
+	"cmd/cdc-node":      {"*"},
+	"integration":       {"*"},
+	"internal/archtest": {},
+	"internal/sim":      {"*"},
+	"bench":             {"*"},
+}
+
+// outside says who may import a module that is kept behind one door. A package matches by prefix.
+var outside = []struct {
+	module  string
+	allowed []string
+}{
+	{"go.etcd.io/etcd", []string{"kv/kvetcd", "kv/kvtest", "source/etcd", "sink/etcd", "node", "cmd/cdc-node", "integration", "bench"}},
+	{"google.golang.org/grpc", []string{"peer", "kv/kvetcd", "source/etcd", "integration"}},
+	{"github.com/prometheus", []string{"api", "coordinator", "maintainer", "dispatcher", "peer", "epochstore", "node", "integration", "bench"}},
+	{"log", nil},
+	{"log/slog", nil},
+	{"github.com/pkg/errors", nil},
+}
+
+type listed struct {
+	ImportPath string
+	Imports    []string
+	Doc        string
+	Name       string
+	Error      *struct{ Err string }
+}
+
+func packages(t *testing.T) []listed {
+	t.Helper()
+	out, err := exec.CommandContext(t.Context(), "go", "list", "-json=ImportPath,Imports,Doc,Name,Error", module+"/...").Output()
+	require.NoError(t, err)
+	decoder := json.NewDecoder(bytes.NewReader(out))
+	var all []listed
+	for {
+		var one listed
+		err := decoder.Decode(&one)
+		if errors.Is(err, io.EOF) {
+			return all
+		}
+		require.NoError(t, err)
+		all = append(all, one)
+	}
+}
+
+func TestEachRoomImportsOnlyWhatItsRuleAllows(t *testing.T) {
+	all := packages(t)
+	require.Greater(t, len(all), 10, "the module's packages were not found")
+	for _, one := range all {
+		room := strings.TrimPrefix(one.ImportPath, module+"/")
+		for _, problem := range faults(room, one.Imports) {
+			t.Error(problem)
+		}
+	}
+}
+
+func TestEachPackageSaysWhatItIs(t *testing.T) {
+	for _, one := range packages(t) {
+		if one.Name != "main" && len(one.Imports) > 0 && len(one.Doc) < 40 {
+			t.Errorf("%s has no package comment that a newcomer can act on", one.ImportPath)
+		}
+	}
+}
+
+func TestTheRuleObjects(t *testing.T) {
+	require.NotEmpty(t, faults("coordinator", []string{module + "/epochstore"}))
+	require.NotEmpty(t, faults("fence", []string{module + "/changefeed"}))
+	require.NotEmpty(t, faults("coordinator", []string{"go.etcd.io/etcd/client/v3"}))
+	require.NotEmpty(t, faults("dispatcher", []string{"log"}))
+	require.NotEmpty(t, faults("a/new/room", nil))
+	require.Empty(t, faults("kv/kvetcd", []string{module + "/kv", "go.etcd.io/etcd/client/v3"}))
+}
+
+// faults returns what is wrong with a room's imports.
+func faults(room string, imports []string) []string {
+	allowed, found := rooms[room]
+	if !found {
+		allowed, found = parentRule(room)
+	}
+	if !found {
+		return []string{room + " has no rule: say in archtest what it may import"}
+	}
+	var out []string
+	for _, path := range imports {
+		if ours, isOurs := strings.CutPrefix(path, module+"/"); isOurs {
+			if !slices.Contains(allowed, ours) && !slices.Contains(allowed, "*") {
+				out = append(out, room+" must not import "+ours)
+			}
+			continue
+		}
+		for _, rule := range outside {
+			if under(path, rule.module) && !slices.ContainsFunc(rule.allowed, func(door string) bool { return under(room, door) }) {
+				out = append(out, room+" must not import "+path)
+			}
+		}
+	}
+	return out
+}
+
+// parentRule lets the rooms below a room of suites and tools share its rule.
+func parentRule(room string) ([]string, bool) {
+	for _, parent := range []string{"integration", "internal/sim", "bench"} {
+		if under(room, parent) {
+			return rooms[parent], true
+		}
+	}
+	return nil, false
+}
+
+func under(path, prefix string) bool { return path == prefix || strings.HasPrefix(path, prefix+"/") }
