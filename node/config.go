@@ -1,0 +1,186 @@
+package node
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"fencerow/changefeed"
+)
+
+// Defaults of a node.
+const (
+	DefaultCluster        = "default"
+	DefaultDataDir        = "./cdc-data"
+	DefaultHTTPAddr       = "127.0.0.1:8300"
+	DefaultPeerAddr       = "127.0.0.1:8301"
+	DefaultSessionTTL     = 5 * time.Second
+	DefaultStatusInterval = time.Second
+	DefaultStartTimeout   = 60 * time.Second
+	DefaultStopTimeout    = 30 * time.Second
+	DefaultEtcdClientURL  = "http://127.0.0.1:2379"
+	DefaultEtcdPeerURL    = "http://127.0.0.1:2380"
+
+	sessionTTLMin     = 2 * time.Second
+	sessionTTLMax     = 10 * time.Minute
+	statusIntervalMin = 100 * time.Millisecond
+)
+
+// TLSFiles names PEM files. All empty is no TLS.
+type TLSFiles struct {
+	Cert string
+	Key  string
+	CA   string
+}
+
+// Enabled reports whether any file is named.
+func (t TLSFiles) Enabled() bool { return t != TLSFiles{} }
+
+// Member configures the embedded etcd member. Empty fields take the defaults.
+type Member struct {
+	ListenClient        string // URL
+	AdvertiseClient     string // URL
+	ListenPeer          string // URL
+	AdvertisePeer       string // URL
+	InitialCluster      string // name=URL, comma-separated; empty: this member alone
+	InitialClusterState string // new or existing
+}
+
+// Config is what a node is started with, one field for each flag of `cdc-node server`. The zero value of a field
+// takes its default.
+type Config struct {
+	Name    string // stable name; default: the host name
+	Cluster string
+
+	Etcd             []string // endpoints; empty: embedded
+	Member           Member
+	EtcdTLS          TLSFiles
+	EtcdUser         string
+	EtcdPasswordFile string
+	AllowOldEtcd     bool
+
+	DataDir       string
+	HTTPAddr      string
+	PeerAddr      string
+	AdvertiseHTTP string
+	AdvertisePeer string
+	TLS           TLSFiles // peer and HTTP
+	HTTPTokenFile string
+	AllowOpenAPI  bool
+
+	SessionTTL     time.Duration
+	StatusInterval time.Duration
+	StartTimeout   time.Duration
+	StopTimeout    time.Duration
+
+	AllowLiteralSecrets bool
+
+	LogLevel  string
+	LogFormat string // console or json; empty: console on a terminal
+	Version   string
+
+	// Stdout takes the lines of stdout: sinks; Stderr takes the log. Defaults: the process's own.
+	Stdout io.Writer
+	Stderr io.Writer
+}
+
+// withDefaults returns the configuration with every empty field filled.
+func (c Config) withDefaults() (Config, error) {
+	if c.Name == "" {
+		host, err := os.Hostname()
+		if err != nil {
+			return c, fmt.Errorf("find the host name: %w; give --name", err)
+		}
+		c.Name = host
+	}
+	c.Cluster = cmp.Or(c.Cluster, DefaultCluster)
+	c.DataDir = cmp.Or(c.DataDir, DefaultDataDir)
+	c.HTTPAddr = cmp.Or(c.HTTPAddr, DefaultHTTPAddr)
+	c.PeerAddr = cmp.Or(c.PeerAddr, DefaultPeerAddr)
+	c.SessionTTL = cmp.Or(c.SessionTTL, DefaultSessionTTL)
+	c.StatusInterval = cmp.Or(c.StatusInterval, DefaultStatusInterval)
+	c.StartTimeout = cmp.Or(c.StartTimeout, DefaultStartTimeout)
+	c.StopTimeout = cmp.Or(c.StopTimeout, DefaultStopTimeout)
+	c.Member.ListenClient = cmp.Or(c.Member.ListenClient, DefaultEtcdClientURL)
+	c.Member.AdvertiseClient = cmp.Or(c.Member.AdvertiseClient, c.Member.ListenClient)
+	c.Member.ListenPeer = cmp.Or(c.Member.ListenPeer, DefaultEtcdPeerURL)
+	c.Member.AdvertisePeer = cmp.Or(c.Member.AdvertisePeer, c.Member.ListenPeer)
+	c.Member.InitialClusterState = cmp.Or(c.Member.InitialClusterState, "new")
+	c.LogLevel = cmp.Or(c.LogLevel, "info")
+	c.Version = cmp.Or(c.Version, "dev")
+	if c.Stdout == nil {
+		c.Stdout = os.Stdout
+	}
+	if c.Stderr == nil {
+		c.Stderr = os.Stderr
+	}
+	absolute, err := filepath.Abs(c.DataDir)
+	if err != nil {
+		return c, fmt.Errorf("data directory %q: %w", c.DataDir, err)
+	}
+	c.DataDir = absolute
+	return c, nil
+}
+
+// validate returns every fault of the configuration at once, each naming the flag, the value and the cure.
+func (c Config) validate() error {
+	var faults []error
+	refuse := func(flag, value, detail, cure string) {
+		faults = append(faults, &changefeed.Fault{
+			Code: changefeed.CodeRequestInvalid, Field: "--" + flag, Value: value, Detail: detail, Cure: cure,
+		})
+	}
+	for flag, word := range map[string]string{"name": c.Name, "cluster": c.Cluster} {
+		if err := (changefeed.ID{Namespace: changefeed.DefaultNamespace, Name: word}).Validate(); err != nil {
+			refuse(flag, fmt.Sprintf("%.140q", word), "is not a name", "use letters, digits, - and _, at most 128")
+		}
+	}
+	if c.SessionTTL < sessionTTLMin || c.SessionTTL > sessionTTLMax {
+		refuse("session-ttl", c.SessionTTL.String(), "is out of bounds",
+			fmt.Sprintf("give at least %v and at most %v", sessionTTLMin, sessionTTLMax))
+	}
+	if c.StatusInterval < statusIntervalMin {
+		refuse("status-interval", c.StatusInterval.String(), "is too short", fmt.Sprintf("give at least %v", statusIntervalMin))
+	}
+	if c.StopTimeout <= 0 || c.StartTimeout <= 0 {
+		refuse("start-timeout, --stop-timeout", "", "must be positive", "give a duration such as 30s")
+	}
+	for flag, addr := range map[string]string{"http-addr": c.HTTPAddr, "peer-addr": c.PeerAddr} {
+		if _, _, err := net.SplitHostPort(addr); err != nil {
+			refuse(flag, fmt.Sprintf("%.140q", addr), "is not host:port", "give an address such as 127.0.0.1:8300")
+		}
+	}
+	if !loopback(c.HTTPAddr) && c.HTTPTokenFile == "" && !c.AllowOpenAPI {
+		refuse("http-addr", c.HTTPAddr, "listens beyond loopback without authentication",
+			"give --http-token-file, or --allow-open-api if the network is closed")
+	}
+	if c.TLS.Enabled() && (c.TLS.Cert == "" || c.TLS.Key == "" || c.TLS.CA == "") {
+		refuse("tls-cert, --tls-key, --tls-ca", "", "must be given together", "give all three files")
+	}
+	if (c.EtcdTLS.Cert == "") != (c.EtcdTLS.Key == "") {
+		refuse("etcd-cert, --etcd-key", "", "must be given together", "give both files")
+	}
+	if state := c.Member.InitialClusterState; state != "new" && state != "existing" {
+		refuse("etcd-initial-cluster-state", state, "is not a state", "give new or existing")
+	}
+	return errors.Join(faults...)
+}
+
+// loopback reports whether the address is only reachable from this machine.
+func loopback(addr string) bool {
+	host, _, err := net.SplitHostPort(addr)
+	if err != nil {
+		return false
+	}
+	if strings.EqualFold(host, "localhost") {
+		return true
+	}
+	ip := net.ParseIP(host)
+	return ip != nil && ip.IsLoopback()
+}
