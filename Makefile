@@ -1,0 +1,44 @@
+# Everything that people and CI run. `make check` is the quick one, `make test` the whole one.
+GO ?= go
+SEEDS ?= 300
+BIN := bin/cdc-node
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+LDFLAGS := -s -w -X main.version=$(VERSION)
+
+.PHONY: build check lint generate unit test sim integration bench fuzz image clean
+
+build: ## the binary, static
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN) ./cmd/cdc-node
+
+check: ## what to run before a commit: format, vet, lint, quick tests
+	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { gofmt -l $$(git ls-files '*.go'); exit 1; }
+	$(GO) vet ./...
+	$(MAKE) lint
+	$(GO) test -short ./...
+
+lint: ## golangci-lint, pinned in a module of its own
+	$(GO) tool -modfile=tools/lint/go.mod golangci-lint run ./...
+
+generate: ## the code that is made from peer.proto
+	$(GO) generate ./...
+
+unit: ## every package but the process suite, with the race detector
+	$(GO) test -race -timeout 8m $$($(GO) list ./... | grep -v /integration)
+
+integration: ## real processes: killed, stopped, restarted
+	$(GO) test -timeout 12m -count=1 -v ./integration/...
+
+test: ## all tests, installing what they need
+	tools/test
+
+bench: ## speed against real baselines; writes docs/benchmarks.md, exits 1 below the table
+	$(GO) run ./bench
+
+fuzz: ## every decoder of bytes from outside, FUZZTIME each
+	tools/fuzz
+
+image: build ## a container image from scratch with the static binary
+	docker build -t cdc-node:$(VERSION) -t cdc-node:latest .
+
+clean:
+	rm -rf bin
