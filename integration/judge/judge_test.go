@@ -39,16 +39,19 @@ func TestAWriteWhoseAnswerWasLostMayBeSeenOrNot(t *testing.T) {
 
 func TestPlantedFaultsAreObjectedTo(t *testing.T) {
 	for name, spoil := range map[string]func([]judge.Seen) []judge.Seen{
-		"a duplicate":           func(s []judge.Seen) []judge.Seen { return append(s, s[3]) },
-		"a duplicate in place":  func(s []judge.Seen) []judge.Seen { return slices.Insert(s, 1, s[0]) },
-		"a gap":                 func(s []judge.Seen) []judge.Seen { return slices.Delete(s, 1, 2) },
-		"a lost tail":           func(s []judge.Seen) []judge.Seen { return s[:3] },
-		"a swap within a key":   func(s []judge.Seen) []judge.Seen { s[0], s[2] = s[2], s[0]; return s },
-		"an altered value":      func(s []judge.Seen) []judge.Seen { s[1].Value = "9"; return s },
-		"a delete made a put":   func(s []judge.Seen) []judge.Seen { s[3].Delete = false; return s },
-		"an invented change":    func(s []judge.Seen) []judge.Seen { return append(s, judge.Seen{Key: "z", Value: "z", Revision: 9}) },
-		"a moved revision":      func(s []judge.Seen) []judge.Seen { s[1].Revision = 7; return s },
-		"a lost write, doubled": func(s []judge.Seen) []judge.Seen { l := judge.Seen{Key: "c", Value: "4", Revision: 6}; return append(s, l, l) },
+		"a duplicate":          func(s []judge.Seen) []judge.Seen { return append(s, s[3]) },
+		"a duplicate in place": func(s []judge.Seen) []judge.Seen { return slices.Insert(s, 1, s[0]) },
+		"a gap":                func(s []judge.Seen) []judge.Seen { return slices.Delete(s, 1, 2) },
+		"a lost tail":          func(s []judge.Seen) []judge.Seen { return s[:3] },
+		"a swap within a key":  func(s []judge.Seen) []judge.Seen { s[0], s[2] = s[2], s[0]; return s },
+		"an altered value":     func(s []judge.Seen) []judge.Seen { s[1].Value = "9"; return s },
+		"a delete made a put":  func(s []judge.Seen) []judge.Seen { s[3].Delete = false; return s },
+		"an invented change":   func(s []judge.Seen) []judge.Seen { return append(s, judge.Seen{Key: "z", Value: "z", Revision: 9}) },
+		"a moved revision":     func(s []judge.Seen) []judge.Seen { s[1].Revision = 7; return s },
+		"a lost write, doubled": func(s []judge.Seen) []judge.Seen {
+			l := judge.Seen{Key: "c", Value: "4", Revision: 6}
+			return append(s, l, l)
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			require.NotEmpty(t, judge.Log(puts(), spoil(seen())))

@@ -1,0 +1,251 @@
+package integration
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
+
+	"fencerow/integration/judge"
+)
+
+// sessionTTL of the nodes under test. Recovery has to come within it and recoverySlack.
+const (
+	sessionTTL    = 2 * time.Second
+	recoverySlack = 2 * time.Second
+)
+
+// member is an etcd of one member, as a process of its own.
+type member struct {
+	*process
+	endpoint string
+	client   *clientv3.Client
+}
+
+func startEtcd(t *testing.T, name string) *member {
+	t.Helper()
+	client, peer := freeAddr(t), freeAddr(t)
+	m := &member{endpoint: client}
+	m.process = start(t, "etcd "+name, "etcd", "--name", name, "--data-dir", filepath.Join(t.TempDir(), "etcd"),
+		"--listen-client-urls", "http://"+client, "--advertise-client-urls", "http://"+client,
+		"--listen-peer-urls", "http://"+peer, "--initial-advertise-peer-urls", "http://"+peer,
+		"--initial-cluster", name+"=http://"+peer, "--log-level", "warn", "--unsafe-no-fsync")
+	var err error
+	m.client, err = clientv3.New(clientv3.Config{Endpoints: []string{client}, Logger: zap.NewNop(), DialTimeout: 5 * time.Second})
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = m.client.Close() })
+	eventually(t, "etcd "+name+" answers", func() error {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		_, err := m.client.Get(ctx, "ready")
+		return err
+	})
+	return m
+}
+
+// stored reads every key under prefix, without the prefix.
+func (m *member) stored(prefix string) map[string]judge.Stored {
+	m.t.Helper()
+	out := make(map[string]judge.Stored)
+	got, err := m.client.Get(m.t.Context(), prefix, clientv3.WithPrefix())
+	require.NoError(m.t, err)
+	for _, kv := range got.Kvs {
+		out[strings.TrimPrefix(string(kv.Key), prefix)] = judge.Stored{Value: string(kv.Value), Version: kv.Version}
+	}
+	return out
+}
+
+// nodes are servers on one etcd.
+type nodes struct {
+	t    *testing.T
+	etcd *member
+	all  []*server
+}
+
+type server struct {
+	*process
+	name string
+	http string
+	args []string
+}
+
+// url is where a command reaches the server.
+func (s *server) url() string { return "http://" + s.http }
+
+// startNodes starts n servers, one after another, so that the first is the coordinator.
+func startNodes(t *testing.T, etcd *member, n int, extra ...string) *nodes {
+	t.Helper()
+	c := &nodes{t: t, etcd: etcd}
+	for i := range n {
+		c.add(fmt.Sprintf("n%d", i+1), extra...)
+	}
+	return c
+}
+
+// add starts one more server and waits until it is ready.
+func (c *nodes) add(name string, extra ...string) *server {
+	c.t.Helper()
+	s := &server{name: name, http: freeAddr(c.t)}
+	s.args = append([]string{
+		"server", "--name", name, "--etcd", c.etcd.endpoint, "--http-addr", s.http, "--peer-addr", freeAddr(c.t),
+		"--session-ttl", sessionTTL.String(), "--data-dir", c.t.TempDir(), "--log-format", "json",
+	}, extra...)
+	c.all = append(c.all, s)
+	c.restart(s)
+	return s
+}
+
+// restart starts a server again with the arguments that it had.
+func (c *nodes) restart(s *server) {
+	c.t.Helper()
+	s.process = start(c.t, s.name, s.args...)
+	eventually(c.t, s.name+" is ready", func() error {
+		select {
+		case <-s.exited:
+			c.t.Fatalf("%s ended: %v\n%s", s.name, s.exitErr, lastLines(s.output.String(), 40))
+		default:
+		}
+		return ready(c.t.Context(), s)
+	})
+}
+
+func ready(ctx context.Context, s *server) error {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, s.url()+"/readyz", nil)
+	if err != nil {
+		return err
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = response.Body.Close() }()
+	if response.StatusCode != http.StatusOK {
+		return fmt.Errorf("/readyz says %d", response.StatusCode)
+	}
+	return nil
+}
+
+// alive returns a server whose process runs and is not the one given.
+func (c *nodes) alive(but ...*server) *server {
+	c.t.Helper()
+	for _, s := range c.all {
+		select {
+		case <-s.exited:
+			continue
+		default:
+		}
+		if !slices.Contains(but, s) {
+			return s
+		}
+	}
+	c.t.Fatal("no server is left")
+	return nil
+}
+
+// feed is what the tests read of a changefeed.
+type feed struct {
+	UID        string `json:"uid"`
+	State      string `json:"state"`
+	Epoch      uint64 `json:"epoch"`
+	Owner      string `json:"owner"`
+	OwnerName  string `json:"owner_name"`
+	Checkpoint string `json:"checkpoint"`
+	Error      *struct {
+		Code    string `json:"code"`
+		Message string `json:"message"`
+	} `json:"error"`
+}
+
+func (c *nodes) feed(via *server, name string) (feed, error) {
+	c.t.Helper()
+	out := cli(c.t, "changefeed", "get", name, "--server", via.url(), "-o", "json")
+	if out.code != 0 {
+		return feed{}, fmt.Errorf("get %s: exit %d: %s", name, out.code, out.stderr)
+	}
+	var f feed
+	return f, json.Unmarshal([]byte(out.stdout), &f)
+}
+
+// awaitState waits until a changefeed has the state.
+func (c *nodes) awaitState(name, state string) feed {
+	c.t.Helper()
+	var last feed
+	eventually(c.t, name+" is "+state, func() error {
+		f, err := c.feed(c.alive(), name)
+		last = f
+		if err == nil && f.State != state {
+			err = fmt.Errorf("it is %q (error %+v)", f.State, f.Error)
+		}
+		return err
+	})
+	return last
+}
+
+// coordinator returns the name of the node that coordinates.
+func (c *nodes) coordinator(via *server) string {
+	c.t.Helper()
+	var shown struct {
+		Coordinator struct {
+			Name string `json:"name"`
+		} `json:"coordinator"`
+	}
+	out := cli(c.t, "coordinator", "show", "--server", via.url(), "-o", "json")
+	if out.code == 0 {
+		require.NoError(c.t, json.Unmarshal([]byte(out.stdout), &shown), out.stdout)
+	}
+	return shown.Coordinator.Name
+}
+
+// gather makes the coordinator the owner of everything too, by a clean stop of the others, and starts these again.
+func (c *nodes) gather(feeds ...string) *server {
+	c.t.Helper()
+	var chosen *server
+	eventually(c.t, "a coordinator is shown", func() error {
+		name := c.coordinator(c.alive())
+		for _, s := range c.all {
+			if s.name == name {
+				chosen = s
+				return nil
+			}
+		}
+		return fmt.Errorf("it is %q", name)
+	})
+	for _, s := range c.all {
+		if s != chosen {
+			s.terminate()
+		}
+	}
+	for _, name := range feeds {
+		eventually(c.t, chosen.name+" owns "+name, func() error {
+			f, err := c.feed(chosen, name)
+			if err == nil && (f.OwnerName != chosen.name || f.State != "running") {
+				err = fmt.Errorf("owner %q, state %q", f.OwnerName, f.State)
+			}
+			return err
+		})
+	}
+	for _, s := range c.all {
+		if s != chosen {
+			c.restart(s)
+		}
+	}
+	return chosen
+}
+
+// freeze stops a server's process and returns what lets it go on.
+func (s *server) freeze() (thaw func()) {
+	s.signal(syscall.SIGSTOP)
+	return func() { s.signal(syscall.SIGCONT) }
+}
