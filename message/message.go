@@ -160,6 +160,8 @@ type Rejected struct {
 	Held    fence.Epoch
 	Rule    string // as in "F9"
 	Command Kind   // what was refused
+	// Token is that of the Place or Stop that was refused; zero for other commands.
+	Token fence.Token
 }
 
 // DispatcherState is what a dispatcher does. The zero value is invalid.

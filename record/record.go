@@ -169,6 +169,8 @@ type Error struct {
 	// NextTry is absent when time cannot heal the error. Readers wait for NextTry − At of the status, on their own
 	// clock.
 	NextTry *time.Time `json:"next_try,omitempty"`
+	// Tries counts the failures in a row, so that the next owner goes on with the delay that the last one had reached.
+	Tries int `json:"tries,omitempty"`
 }
 
 // History is the record `history/<namespace>/<name>/<epoch>`: an ownership that ended.
