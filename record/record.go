@@ -86,7 +86,10 @@ type Spec struct {
 	Created       time.Time          `json:"created"`
 	Updated       time.Time          `json:"updated"`
 	Move          *Move              `json:"move,omitempty"`
-	Extra         Extra              `json:"-"`
+	// Bump is the id of a bump that was asked for by hand, new at every request. Like Move it is obeyed once, by the
+	// first epoch whose spec revision is this record's; every other write of the spec drops both.
+	Bump  string `json:"bump,omitempty"`
+	Extra Extra  `json:"-"`
 }
 
 // Move is a move of the maintainer that was asked for.
