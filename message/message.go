@@ -226,3 +226,6 @@ func (ListStatuses) Kind() Kind   { return KindListStatuses }
 func (Statuses) Kind() Kind       { return KindStatuses }
 func (Heartbeat) Kind() Kind      { return KindHeartbeat }
 func (Rejected) Kind() Kind       { return KindRejected }
+
+// Token returns the token of the placement that a Place asks for under the epoch of its envelope.
+func (p Place) Token(epoch fence.Epoch) fence.Token { return fence.Mint(epoch, p.Seq) }
