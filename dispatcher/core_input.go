@@ -1,0 +1,143 @@
+package dispatcher
+
+import (
+	"fencerow/change"
+	"fencerow/changefeed"
+	"fencerow/fence"
+	"fencerow/message"
+	"fencerow/record"
+)
+
+// Input is something that a [Core] is told.
+type Input interface{ input() }
+
+// Listed says that the host has listed the records at a revision at or after the creation of its own node record.
+// Before it nothing is admitted.
+type Listed struct{}
+
+// Deliver brings a message of a maintainer.
+type Deliver struct{ Envelope message.Envelope }
+
+// Observed brings an epoch record as it was listed or watched.
+type Observed struct{ Record record.Epoch }
+
+// RecordDeleted says that the epoch record is gone. Record is the last that the watch knew, so that a deletion which
+// is told late does not remove a changefeed that was created since under the same name.
+type RecordDeleted struct{ Record record.Epoch }
+
+// RecordAnswer is the answer of the linearizable read that [ReadRecord] asked for.
+type RecordAnswer struct {
+	Request uint64
+	Record  record.Epoch // when Found
+	Found   bool
+	Failed  bool // the read failed: nothing is known
+}
+
+// Evicted voids every token of the changefeed up to Token on this host.
+type Evicted struct {
+	UID          changefeed.UID
+	Token        fence.Token
+	Acknowledged bool // the record says so already: it still voids, and needs no answer
+}
+
+// Reported is what a running pump says of itself.
+type Reported struct {
+	Token    fence.Token
+	Progress Progress
+}
+
+// DispatcherEnded says that a pump has no effect any more: no write of it is in flight.
+type DispatcherEnded struct {
+	Token    fence.Token
+	Progress Progress          // the last; Known false after a write of unknown outcome
+	Fault    *changefeed.Fault // why it ended by itself; nil when it was asked to
+}
+
+// Tick says that time has passed: what is due is done. [Core.Due] tells when.
+type Tick struct{}
+
+// SessionEnded says that the node's session is over: everything stops, for good.
+type SessionEnded struct{}
+
+func (Listed) input()          {}
+func (Deliver) input()         {}
+func (Observed) input()        {}
+func (RecordDeleted) input()   {}
+func (RecordAnswer) input()    {}
+func (Evicted) input()         {}
+func (Reported) input()        {}
+func (DispatcherEnded) input() {}
+func (Tick) input()            {}
+func (SessionEnded) input()    {}
+
+// Progress is what a pump knows of itself. The zero value is a pump that has not claimed yet.
+type Progress struct {
+	Claimed  bool // the sink answered the claim: Mark is known from then on
+	Known    bool // false before the claim, and at the end after a write of unknown outcome
+	Mark     change.Mark
+	Resolved change.Position
+	Fault    *changefeed.Fault // the error that is being retried
+	SourceID string
+
+	SnapshotRows  int64
+	SnapshotTotal int64
+	Changes       uint64
+	Bytes         uint64
+
+	WaitingOn    string
+	WaitingSince changefeed.Time
+}
+
+// Effect is something that a [Core] decided. Effects are executed in order.
+type Effect interface{ effect() }
+
+// Send hands a message to the peers. It may be lost.
+type Send struct{ Envelope message.Envelope }
+
+// ReadRecord asks for one linearizable read of the changefeed's epoch record, answered by [RecordAnswer]. At most one
+// is under way.
+type ReadRecord struct{ Request uint64 }
+
+// StartPump starts the pump of a span. No pump of an overlapping span runs.
+type StartPump struct {
+	UID          changefeed.UID
+	Token        fence.Token
+	Span         changefeed.Span
+	From         change.Mark
+	Floor        change.Position
+	Spec         record.Spec
+	SpecRevision int64
+	SourceID     string // the source's identity must be this one; "" if none was stored
+}
+
+// StopPump stops a pump: when everything at or below At is done and nothing above, or, if At is the zero mark, as soon
+// as the write in flight has returned. Answered by [DispatcherEnded].
+type StopPump struct {
+	Token fence.Token
+	At    change.Mark
+}
+
+// CancelPump revokes a pump's token: no write begins any more, and the one in flight is cancelled and waited for.
+// Answered by [DispatcherEnded].
+type CancelPump struct{ Token fence.Token }
+
+// AcknowledgeEviction says in the records that no token of this changefeed up to Token has an effect on this host.
+type AcknowledgeEviction struct {
+	UID    changefeed.UID
+	Token  fence.Token
+	Finals []message.Status // how far the evicted dispatchers came
+}
+
+// Refused counts a refusal.
+type Refused struct {
+	Refusal fence.Refusal
+	Command message.Kind
+}
+
+func (Send) effect()                {}
+func (ReadRecord) effect()          {}
+func (StartPump) effect()           {}
+func (StopPump) effect()            {}
+func (CancelPump) effect()          {}
+func (AcknowledgeEviction) effect() {}
+func (Refused) effect()             {}

@@ -1,0 +1,258 @@
+package dispatcher
+
+import (
+	"time"
+
+	"fencerow/change"
+	"fencerow/changefeed"
+	"fencerow/message"
+)
+
+const (
+	// heartbeatEvery is the pace of heartbeats when nothing changes its state.
+	heartbeatEvery = 500 * time.Millisecond
+	// heartbeatGap is the shortest time between two: what changes its state in between goes together.
+	heartbeatGap = 10 * time.Millisecond
+	// progressMax bounds how many dispatchers tell their progress in one heartbeat; the others come in turn. The
+	// watermark speaks for all of them anyway. 100 hosts make 25,000 a second for a maintainer.
+	progressMax = 128
+	// changedMax bounds the states that one heartbeat tells, to keep the message small; the next one follows at once.
+	changedMax = 1024
+)
+
+// report is what is to be told to the owner, and what was.
+type report struct {
+	set      message.Digest
+	covered  map[*dispatcher]struct{}
+	stale    bool        // the watermark is to be computed again
+	lowest   *dispatcher // of the covered ones, by mark, then token
+	mark     change.Position
+	resolved change.Position
+
+	states   []*dispatcher    // whose state changed, in that order
+	ended    []message.Status // of those that are gone
+	progress []*dispatcher    // whose progress is to be told, in turn
+
+	number uint64
+	next   changefeed.Time // when the next heartbeat is due by its pace
+	last   changefeed.Time // when the last was sent
+}
+
+// reset forgets what was to be told: the next owner asks for everything.
+func (r *report) reset() {
+	for _, d := range r.states {
+		d.changed = false
+	}
+	r.states, r.ended = nil, nil
+}
+
+// begin starts the pace of heartbeats for an owner.
+func (r *report) begin(now changefeed.Time) { r.next = now }
+
+// due returns when the next heartbeat is to be sent.
+func (r *report) due(owned bool) (changefeed.Time, bool) {
+	if !owned {
+		return 0, false
+	}
+	if len(r.states) > 0 || len(r.ended) > 0 {
+		return min(r.next, r.last.Add(heartbeatGap)), true
+	}
+	return r.next, true
+}
+
+// stateChanged has the dispatcher's state told with the next heartbeat, which is due at once.
+func (r *report) stateChanged(d *dispatcher) {
+	if !d.changed {
+		d.changed = true
+		r.states = append(r.states, d)
+	}
+	r.cover(d)
+}
+
+// progressed has the dispatcher's progress told in its turn.
+func (r *report) progressed(d *dispatcher) {
+	r.cover(d)
+	if d.covered {
+		r.stale = true
+	}
+	r.enqueue(d)
+}
+
+// cover puts a dispatcher that runs and knows its mark under the watermark.
+func (r *report) cover(d *dispatcher) {
+	if d.covered || d.state != message.DispatcherRunning || !d.progress.Known {
+		return
+	}
+	if r.covered == nil {
+		r.covered = make(map[*dispatcher]struct{})
+	}
+	d.covered, r.stale = true, true
+	r.covered[d] = struct{}{}
+	r.set.Add(d.span, d.token)
+}
+
+// uncover takes a dispatcher out from under the watermark.
+func (r *report) uncover(d *dispatcher) {
+	if d.covered {
+		d.covered, r.stale = false, true
+		delete(r.covered, d)
+		r.set.Remove(d.span, d.token)
+	}
+}
+
+func (r *report) enqueue(d *dispatcher) {
+	if !d.queued {
+		d.queued = true
+		r.progress = append(r.progress, d)
+	}
+}
+
+// dequeue forgets a dispatcher that is gone.
+func (r *report) dequeue(d *dispatcher) {
+	r.uncover(d)
+	d.changed, d.queued = false, false // the lists skip it
+	if r.lowest == d {
+		r.lowest = nil
+	}
+}
+
+// watermark returns the minimum over the covered dispatchers. It looks at all of them only if one has moved.
+func (r *report) watermark() (mark, resolved change.Position) {
+	if !r.stale {
+		return r.mark, r.resolved
+	}
+	r.stale, r.lowest, r.mark, r.resolved = false, nil, 0, 0
+	for d := range r.covered { // a minimum does not depend on the order
+		if r.lowest == nil {
+			r.resolved = d.progress.Resolved
+		}
+		if r.lowest == nil || lower(d, r.lowest) {
+			r.lowest = d
+		}
+		r.resolved = min(r.resolved, d.progress.Resolved)
+	}
+	if r.lowest != nil {
+		r.mark = r.lowest.progress.Mark.Whole()
+	}
+	return r.mark, r.resolved
+}
+
+func lower(a, b *dispatcher) bool {
+	if c := a.progress.Mark.Compare(b.progress.Mark); c != 0 {
+		return c < 0
+	}
+	return a.token.OlderThan(b.token)
+}
+
+// tell sends one status to the owner at once, as the answer to what it asked. Without an owner that has bootstrapped
+// here it is told with the BootstrapReply.
+func (c *Core) tell(status message.Status) {
+	switch {
+	case c.ended || c.gate.Held().Owner == "" || (c.terms == nil && c.closer == nil):
+	case status.State == message.DispatcherStopped || status.State == message.DispatcherFailed:
+		c.report.ended = append(c.report.ended, status)
+	default:
+		c.send(message.Statuses{Statuses: []message.Status{status}})
+	}
+}
+
+// heartbeat sends what is due.
+func (c *Core) heartbeat(now changefeed.Time) {
+	due, owned := c.report.due(c.terms != nil)
+	if !owned {
+		c.tellEnded()
+		return
+	}
+	if now < due {
+		return
+	}
+	r := &c.report
+	checkpoint, resolved := r.watermark()
+	// The number rises over the life of the host, also when this core is forgotten and made again, since it is never
+	// below the host's own clock.
+	r.number = max(r.number+1, uint64(max(now, 0)))
+	c.send(message.Heartbeat{
+		Number: r.number, Set: r.set, Checkpoint: checkpoint, Resolved: resolved, Changed: c.changedStatuses(now),
+	})
+	r.last, r.next = now, now.Add(heartbeatEvery)
+}
+
+// tellEnded tells an owner that has closed, and so gets no heartbeats, how what it stopped has ended.
+func (c *Core) tellEnded() {
+	if len(c.report.ended) > 0 {
+		c.send(message.Statuses{Statuses: c.report.ended})
+		c.report.ended = nil
+	}
+}
+
+// changedStatuses takes what the next heartbeat tells: ends, changed states, and some progress, each dispatcher once.
+// The dispatcher that holds the watermark is always among them, so that the owner knows what it waits for.
+func (c *Core) changedStatuses(now changefeed.Time) []message.Status {
+	r := &c.report
+	n := min(len(r.ended), changedMax)
+	told := append([]message.Status(nil), r.ended[:n]...)
+	r.ended = append([]message.Status(nil), r.ended[n:]...)
+
+	included := make(map[*dispatcher]struct{})
+	include := func(d *dispatcher) {
+		if _, found := included[d]; !found {
+			included[d] = struct{}{}
+			told = append(told, c.status(now, d))
+		}
+	}
+	taken := 0
+	for ; taken < len(r.states) && len(told) < changedMax; taken++ {
+		if d := r.states[taken]; d.changed {
+			d.changed = false
+			include(d)
+		}
+	}
+	r.states = append([]*dispatcher(nil), r.states[taken:]...)
+
+	taken = 0
+	var again []*dispatcher
+	for ; taken < len(r.progress) && taken < progressMax; taken++ {
+		d := r.progress[taken]
+		if !d.queued {
+			continue
+		}
+		d.queued = false
+		include(d)
+		if d.state != message.DispatcherRunning { // what it waits for is told again
+			d.queued = true
+			again = append(again, d)
+		}
+	}
+	r.progress = append(append([]*dispatcher(nil), r.progress[taken:]...), again...)
+	if r.lowest != nil {
+		include(r.lowest)
+	}
+	return told
+}
+
+// statuses returns everything that the host knows of this changefeed's dispatchers: what lives, and what is gone.
+func (c *Core) statuses(now changefeed.Time) []message.Status {
+	out := make([]message.Status, 0, len(c.live)+len(c.memory.finals))
+	for _, d := range c.holders.items {
+		out = append(out, c.status(now, d))
+	}
+	for _, d := range c.waiting.items {
+		out = append(out, c.status(now, d))
+	}
+	return append(out, c.memory.finals...)
+}
+
+// status says what a dispatcher does.
+func (c *Core) status(now changefeed.Time, d *dispatcher) message.Status {
+	p := &d.progress
+	status := message.Status{
+		Span: d.span, Token: d.token, SpecRevision: d.specRevision, State: d.state,
+		Mark: p.Mark, Known: p.Known, Resolved: p.Resolved, Fault: p.Fault, SourceID: p.SourceID,
+		SnapshotRows: p.SnapshotRows, SnapshotTotal: p.SnapshotTotal, Changes: p.Changes, Bytes: p.Bytes,
+		WaitingOn: p.WaitingOn,
+	}
+	if p.WaitingOn != "" {
+		status.WaitingFor = max(now.Sub(p.WaitingSince), 0)
+	}
+	return status
+}
