@@ -40,6 +40,8 @@ type Config struct {
 	KeepAliveTime    time.Duration
 	KeepAliveTimeout time.Duration
 	Logger           *zap.Logger // of the client library; nil silences it
+	// Options are added to the connection's own, such as the windows of a reader of much data.
+	Options []grpc.DialOption
 }
 
 func (c *Config) validate() error {
@@ -73,6 +75,7 @@ func Dial(config Config) (*clientv3.Client, error) {
 		options = append(options, grpc.WithPerRPCCredentials(tokens),
 			grpc.WithChainUnaryInterceptor(tokens.watchUnary), grpc.WithChainStreamInterceptor(tokens.watchStream))
 	}
+	options = append(options, config.Options...)
 	client, err := clientv3.New(clientv3.Config{
 		Endpoints:            config.Endpoints,
 		DialKeepAliveTime:    orDefault(config.KeepAliveTime, KeepAliveTimeDefault),
