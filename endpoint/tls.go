@@ -63,11 +63,18 @@ func TLS(options changefeed.Options) (*tls.Config, error) {
 		return nil, tlsFault(OptionTLSCert, cert, errors.New("tls_cert and tls_key go together"))
 	}
 	if cert != "" {
-		pair, err := tls.LoadX509KeyPair(cert, key)
-		if err != nil {
-			return nil, tlsFault(OptionTLSCert, cert, err)
+		// Read at every handshake, so that a certificate is renewed in place, and once here to find faults early.
+		load := func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+			pair, err := tls.LoadX509KeyPair(cert, key)
+			if err != nil {
+				return nil, tlsFault(OptionTLSCert, cert, err)
+			}
+			return &pair, nil
 		}
-		config.Certificates = []tls.Certificate{pair}
+		if _, err := load(nil); err != nil {
+			return nil, err
+		}
+		config.GetClientCertificate = load
 	}
 	return config, nil
 }
