@@ -1,0 +1,48 @@
+package sinktest
+
+import (
+	"math/rand/v2"
+	"slices"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"fencerow/change"
+)
+
+// TestJudgeCanFail: hazard 73. The judge objects to a planted duplicate, gap and swap.
+func TestJudgeCanFail(t *testing.T) {
+	h := newHistory(rand.New(rand.NewPCG(1, 2)), 200, 5)
+	var good []Entry
+	for _, c := range h.changes {
+		good = append(good, entryOf(c))
+	}
+	require.NoError(t, h.judge(good, 0, h.head))
+	require.Error(t, h.judge(good[:len(good)-1], 0, h.head))
+	for at := range len(good) - 1 {
+		require.Error(t, h.judge(slices.Insert(slices.Clone(good), at, good[at]), 0, h.head), "duplicate at %d", at)
+		require.Error(t, h.judge(slices.Delete(slices.Clone(good), at, at+1), 0, h.head), "gap at %d", at)
+		later := slices.IndexFunc(good[at+1:], func(e Entry) bool { return e.Key == good[at].Key })
+		if later < 0 {
+			continue
+		}
+		swapped := slices.Clone(good)
+		swapped[at], swapped[at+1+later] = swapped[at+1+later], swapped[at]
+		require.Error(t, h.judge(swapped, 0, h.head), "swap at %d", at)
+	}
+	require.Error(t, h.judge(append(good, Entry{Key: "stranger", Value: "x"}), 0, h.head))
+}
+
+func TestJudgeOfASnapshot(t *testing.T) {
+	h := newHistory(rand.New(rand.NewPCG(3, 4)), 100, 5)
+	var entries []Entry
+	for _, c := range h.state(60) {
+		entries = append(entries, entryOf(c))
+	}
+	for _, c := range h.between(60, 90) {
+		entries = append(entries, entryOf(c))
+	}
+	require.NoError(t, h.judge(entries, 60, 90))
+	require.Error(t, h.judge(entries, 61, 90))
+	require.Error(t, h.judge(entries, 60, change.Position(100)))
+}
