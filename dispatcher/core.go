@@ -24,6 +24,7 @@ type Core struct {
 	config CoreConfig
 	gate   fence.Gate
 	listed bool
+	leaves bool // nothing is admitted any more
 	ended  bool // the session is over
 
 	noticed fence.Claimant // what the gate held when its last raise was acted upon
@@ -101,6 +102,8 @@ func (c *Core) Step(now changefeed.Time, input Input) []Effect {
 		c.reported(in)
 	case DispatcherEnded:
 		c.dispatcherEnded(now, in)
+	case Leaving:
+		c.leave(now)
 	case SessionEnded:
 		c.sessionEnded(now)
 	case Tick:
@@ -190,6 +193,19 @@ func (c *Core) recordDeleted(now changefeed.Time, last record.Epoch) {
 		c.terms = nil
 		c.memory.finals = nil
 		c.cancelAll(now)
+	}
+}
+
+// leave lets what is in flight finish. Nobody is told: who waits for an answer sees the node's record go.
+func (c *Core) leave(now changefeed.Time) {
+	c.leaves = true
+	c.terms, c.asking, c.next, c.closer = nil, nil, nil, nil
+	c.report.reset()
+	for len(c.waiting.items) > 0 {
+		c.drop(c.waiting.items[0])
+	}
+	for _, d := range c.holders.items {
+		c.stopHolder(now, d, message.Stop{Token: d.token})
 	}
 }
 

@@ -13,6 +13,9 @@ func (c *Core) deliver(now changefeed.Time, envelope message.Envelope) {
 	if envelope.ID != c.config.ID || envelope.To != c.config.Node || envelope.Body == nil || !envelope.Body.Kind().Down() {
 		return
 	}
+	if c.leaves {
+		return
+	}
 	if !c.listed { // fence:F12
 		c.refuse(&envelope, fence.RefusedUnconfirmed)
 		return

@@ -56,6 +56,9 @@ type DispatcherEnded struct {
 // Tick says that time has passed: what is due is done. [Core.Due] tells when.
 type Tick struct{}
 
+// Leaving says that the node goes in good order, its session alive: what is in flight is finished, nothing new begins.
+type Leaving struct{}
+
 // SessionEnded says that the node's session is over: everything stops, for good.
 type SessionEnded struct{}
 
@@ -68,6 +71,7 @@ func (Evicted) input()         {}
 func (Reported) input()        {}
 func (DispatcherEnded) input() {}
 func (Tick) input()            {}
+func (Leaving) input()         {}
 func (SessionEnded) input()    {}
 
 // Progress is what a pump knows of itself. The zero value is a pump that has not claimed yet.

@@ -1,0 +1,32 @@
+package dispatcher
+
+import "github.com/prometheus/client_golang/prometheus"
+
+// Metrics are what dispatcher hosts count. They are made once per process and outlive the hosts.
+type Metrics struct {
+	dispatchers *prometheus.GaugeVec
+	rejections  *prometheus.CounterVec
+	dropped     prometheus.Counter
+	writes      *prometheus.HistogramVec
+}
+
+// NewMetrics makes the metrics and registers them.
+func NewMetrics(registerer prometheus.Registerer) *Metrics {
+	m := &Metrics{
+		dispatchers: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "cdc_dispatchers", Help: "Dispatchers that run on this node.",
+		}, []string{"namespace", "changefeed"}),
+		rejections: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "cdc_fence_rejections_total", Help: "Commands that a fence refused, by its rule.",
+		}, []string{"rule"}),
+		dropped: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "cdc_dispatcher_messages_dropped_total", Help: "Messages dropped because their mailbox was full.",
+		}),
+		writes: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "cdc_sink_write_seconds", Help: "Time of one write to a sink, by the kind of sink.",
+			Buckets: prometheus.ExponentialBuckets(0.0001, 2, 18),
+		}, []string{"kind"}),
+	}
+	registerer.MustRegister(m.dispatchers, m.rejections, m.dropped, m.writes)
+	return m
+}

@@ -1,0 +1,95 @@
+package dispatcher
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"fencerow/changefeed"
+)
+
+// Bounds of the options of this package.
+const (
+	batchChangesMax  = 100_000
+	batchBytesMax    = 64 << 20
+	flushIntervalMax = time.Minute
+	retryLimitMax    = 1_000_000
+)
+
+var errOutOfRange = errors.New("is out of range")
+
+// Options returns the options of a changefeed that its dispatchers obey.
+func Options() []changefeed.Option {
+	return []changefeed.Option{
+		{
+			Name: "batch_changes", Default: "5000", Check: checkNumber(1, batchChangesMax),
+			Doc: "how many changes are written to the sink in one step at most, 1 to 100000",
+		},
+		{
+			Name: "batch_bytes", Default: "4194304", Check: checkNumber(1024, batchBytesMax),
+			Doc: "how many bytes of changes are written to the sink in one step at most, 1024 to 67108864",
+		},
+		{
+			Name: "flush_interval", Default: "0s", Check: checkInterval,
+			Doc: "how long changes may wait for others before they are written, 0s to 1m; 0s writes at once when the sink is idle",
+		},
+		{
+			Name: "retry_limit", Default: "10", Check: checkNumber(0, retryLimitMax),
+			Doc: "how often a dispatcher tries again without progress before it is started anew, 0 to 1000000",
+		},
+	}
+}
+
+func checkNumber(least, most int) func(string) error {
+	return func(value string) error {
+		n, err := strconv.Atoi(value)
+		if err != nil {
+			return fmt.Errorf("%.40q is not a whole number", value)
+		}
+		if n < least || n > most {
+			return fmt.Errorf("%d %w, %d to %d", n, errOutOfRange, least, most)
+		}
+		return nil
+	}
+}
+
+func checkInterval(value string) error {
+	d, err := time.ParseDuration(value)
+	if err != nil {
+		return fmt.Errorf("%.40q is not a duration such as 50ms", value)
+	}
+	if d < 0 || d > flushIntervalMax {
+		return fmt.Errorf("%v %w, 0s to %v", d, errOutOfRange, flushIntervalMax)
+	}
+	return nil
+}
+
+// limits are the options as a pump uses them.
+type limits struct {
+	changes int
+	bytes   int
+	flush   time.Duration
+	retries int
+}
+
+// parseLimits reads the options. What is refused falls back to its default: specs are checked where they are written,
+// and a record that somebody else wrote must not stop the data.
+func parseLimits(options changefeed.Options) limits {
+	values := make(map[string]string)
+	for _, option := range Options() {
+		value := options.Value(option)
+		if option.Check(value) != nil {
+			value = option.Default
+		}
+		values[option.Name] = value
+	}
+	number := func(name string) int {
+		n, _ := strconv.Atoi(values[name])
+		return n
+	}
+	flush, _ := time.ParseDuration(values["flush_interval"])
+	return limits{
+		changes: number("batch_changes"), bytes: number("batch_bytes"), flush: flush, retries: number("retry_limit"),
+	}
+}

@@ -1,0 +1,425 @@
+package dispatcher
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/zap"
+
+	"fencerow/change"
+	"fencerow/changefeed"
+	"fencerow/fence"
+	"fencerow/sink"
+	"fencerow/source"
+)
+
+const (
+	// retryFirst and retryLongest bound the pauses between two tries.
+	retryFirst   = 100 * time.Millisecond
+	retryLongest = 10 * time.Second
+	// progressEvery is how often marks are written that moved without a change. A change is never held back for it.
+	progressEvery = 500 * time.Millisecond
+	// closeWait is how long the closing of a reader, a writer, a source or a sink is waited for. What hangs longer is
+	// left behind: it has no claim and no write any more.
+	closeWait = 5 * time.Second
+)
+
+// What a dispatcher waits for, as people are shown it.
+const (
+	waitsForSource = "source"
+	waitsForClaim  = "sink claim"
+	waitsForWrite  = "sink write"
+	waitsForRetry  = "next try"
+)
+
+// CodeFenced is the fault of a dispatcher that the sink has shut out: a newer claim, or a raised floor.
+const CodeFenced changefeed.Code = "sink.fenced"
+
+// Ends of a pump that are no faults.
+var (
+	errStopped = errors.New("dispatcher: stopped as asked")
+	errRevoked = errors.New("dispatcher: the token was revoked or the session has ended")
+)
+
+// pace says how soon progress is told.
+type pace uint8
+
+const (
+	inTurn pace = iota
+	atOnce
+)
+
+type pumpConfig struct {
+	start   StartPump
+	links   *links
+	session Session // the one it was started under; never a later one
+	clock   func() changefeed.Time
+	metrics *Metrics
+	mailbox *mailbox
+	log     *zap.Logger
+}
+
+// pump moves the changes of one span from the source to the sink, under one token. Its goroutine claims the span, and
+// then writes one batch while another goroutine reads what comes next.
+//
+// The order on the data path is: claim, read from the pieces that the claim returned, write, count. Crash between two
+// of them: the pieces in the sink say what was done; nothing else is believed.
+type pump struct {
+	pumpConfig
+	limits        limits
+	writes        prometheus.Observer
+	cancelContext context.CancelFunc
+	revoked       atomic.Bool
+	unknown       bool // the last write's outcome is not known, and no claim has told since
+
+	mu       sync.Mutex // guards what follows
+	progress Progress
+	dirty    bool
+	order    *stopOrder
+	ordered  chan struct{} // an order came
+}
+
+// stopOrder is what a pump was asked to stop at; the zero mark is at once.
+type stopOrder struct{ at change.Mark }
+
+func newPump(config pumpConfig) *pump {
+	kind, _, _ := strings.Cut(config.start.Spec.Sink, ":")
+	return &pump{
+		pumpConfig: config,
+		limits:     parseLimits(config.start.Spec.Options),
+		writes:     config.metrics.writes.WithLabelValues(kind),
+		ordered:    make(chan struct{}, 1),
+	}
+}
+
+// stop asks the pump to stop at a mark, or at once. At once is not taken back.
+func (p *pump) stop(at change.Mark) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.order != nil && p.order.at == (change.Mark{}) {
+		return
+	}
+	p.order = &stopOrder{at: at}
+	notify(p.ordered)
+}
+
+// cancel revokes the token: no write begins any more, and the one in flight is cancelled.
+func (p *pump) cancel() {
+	p.revoked.Store(true)
+	p.cancelContext()
+}
+
+// asked returns the stop order; false if there is none.
+func (p *pump) asked() (change.Mark, bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.order == nil {
+		return change.Mark{}, false
+	}
+	return p.order.at, true
+}
+
+// stopsNow reports whether the pump was asked to stop at once.
+func (p *pump) stopsNow() bool {
+	at, asked := p.asked()
+	return asked && at == change.Mark{}
+}
+
+// sample returns the progress for the owner.
+func (p *pump) sample() Progress {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.dirty = false
+	return p.progress
+}
+
+// known returns the progress as the pump itself sees it.
+func (p *pump) known() Progress {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.progress
+}
+
+// publish changes the progress, and has it told.
+func (p *pump) publish(pace pace, update func(*Progress)) {
+	p.mu.Lock()
+	update(&p.progress)
+	tell := !p.dirty || pace == atOnce
+	p.dirty = true
+	p.mu.Unlock()
+	if tell {
+		p.mailbox.moved(p, pace)
+	}
+}
+
+// waits tells what the pump waits for from now on.
+func (p *pump) waits(what string) {
+	now := p.clock()
+	p.publish(inTurn, func(progress *Progress) { progress.WaitingOn, progress.WaitingSince = what, now })
+}
+
+// run tries until it is asked to stop, has lost its right, or has failed for good. It says that it has ended as soon
+// as no write is in flight any more, and only then closes what it opened, which may take long.
+func (p *pump) run(ctx context.Context) {
+	pause := backoff.NewExponentialBackOff()
+	pause.InitialInterval, pause.MaxInterval, pause.Multiplier = retryFirst, retryLongest, 2
+	failures := 0
+	for {
+		a := &attempt{pump: p}
+		err := a.do(ctx)
+		if a.moved {
+			failures = 0
+			pause.Reset()
+		}
+		failures++
+		fault, over := p.judge(ctx, err, failures)
+		if over {
+			p.end(fault)
+			p.closing(func() {
+				a.close(p.log)
+				for _, err := range p.links.release() {
+					if err != nil {
+						p.log.Warn("source or sink not closed", zap.Error(err))
+					}
+				}
+			})
+			return
+		}
+		p.closing(func() { a.close(p.log) })
+		if failures == 1 && errors.Is(err, fence.ErrUnknown) {
+			continue // the claim tells what became of the write
+		}
+		p.log.Warn("dispatcher tries again", zap.Int("failures", failures), zap.Error(err))
+		p.publish(atOnce, func(progress *Progress) { progress.Fault = fault })
+		p.rest(ctx, pause.NextBackOff())
+	}
+}
+
+// judge says whether the pump is over, and with which fault. It is the one place where outcomes are told apart.
+func (p *pump) judge(ctx context.Context, err error, failures int) (fault *changefeed.Fault, over bool) {
+	switch {
+	case errors.Is(err, errStopped), errors.Is(err, errRevoked), p.revoked.Load(), ctx.Err() != nil, p.stopsNow():
+		return nil, true
+	case errors.Is(err, fence.ErrStale):
+		return changefeed.AsFault(err, CodeFenced), true
+	}
+	code := changefeed.CodeSinkUnreachable
+	var from *originError
+	if errors.As(err, &from) {
+		code = from.code
+	}
+	fault = changefeed.AsFault(err, code)
+	return fault, fault.Permanent || failures > p.limits.retries
+}
+
+// end tells the core that the pump has no effect any more.
+func (p *pump) end(fault *changefeed.Fault) {
+	final := p.known()
+	if p.unknown {
+		final.Known = false // a write may have landed: the mark is only the last that is known
+	}
+	p.mailbox.push(DispatcherEnded{Token: p.start.Token, Progress: final, Fault: fault})
+}
+
+// rest waits before the next try, until an order comes.
+func (p *pump) rest(ctx context.Context, d time.Duration) {
+	p.waits(waitsForRetry)
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-p.ordered:
+		notify(p.ordered) // the next try sees it too
+	case <-ctx.Done():
+	}
+}
+
+// closing closes something, and waits for it only so long.
+func (p *pump) closing(closeAll func()) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		closeAll()
+	}()
+	timer := time.NewTimer(closeWait)
+	defer timer.Stop()
+	select {
+	case <-done:
+	case <-timer.C:
+		p.log.Warn("closing takes too long, left behind")
+	}
+}
+
+// originError says on which side something failed, for people.
+type originError struct {
+	code changefeed.Code
+	err  error
+}
+
+func (e *originError) Error() string { return e.err.Error() }
+func (e *originError) Unwrap() error { return e.err }
+
+func ofSource(err error) error {
+	return &originError{code: changefeed.CodeSourceUnreachable, err: fmt.Errorf("dispatcher: read: %w", err)}
+}
+
+func ofSink(err error) error {
+	return &originError{code: changefeed.CodeSinkUnreachable, err: fmt.Errorf("dispatcher: write: %w", err)}
+}
+
+// attempt is one claim and what was written under it.
+type attempt struct {
+	*pump
+	moved  bool // something was written
+	writer sink.Writer
+	reader source.Reader
+	unread func() // ends the goroutine that reads, and waits for it
+	pieces *pieces
+	last   changefeed.Time // of the last write; 0 before
+}
+
+// close ends what the attempt opened, in the order reader, writer.
+func (a *attempt) close(log *zap.Logger) {
+	if a.unread != nil {
+		a.unread()
+	}
+	if a.reader != nil {
+		if err := a.reader.Close(); err != nil {
+			log.Debug("reader not closed", zap.Error(err))
+		}
+	}
+	if a.writer != nil {
+		if err := a.writer.Close(); err != nil {
+			log.Debug("writer not closed", zap.Error(err))
+		}
+	}
+}
+
+// do opens, claims, and copies until something ends it.
+func (a *attempt) do(ctx context.Context) error {
+	from, to, err := a.links.open()
+	if err != nil {
+		return err
+	}
+	if err := a.prepare(ctx, from, to); err != nil {
+		return err
+	}
+	reading, stop := context.WithCancel(ctx)
+	reader, err := from.Read(reading, a.pieces.request(a.limits.bytes))
+	if err != nil {
+		stop()
+		return ofSource(err)
+	}
+	a.reader = reader
+	buffer := newBuffer(a.limits)
+	var readers sync.WaitGroup
+	readers.Go(func() { buffer.fill(reading, reader) })
+	a.unread = func() {
+		stop()
+		readers.Wait()
+	}
+	return a.copy(ctx, buffer)
+}
+
+// prepare identifies the source and claims the span. An order to stop at once cuts it short: it must not wait for a
+// source or a sink that does not answer.
+func (a *attempt) prepare(ctx context.Context, from source.Source, to sink.Sink) error {
+	ready, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer a.watchOrders(ready, cancel)()
+	if err := a.identify(ready, from); err != nil {
+		return err
+	}
+	return a.claim(ready, to)
+}
+
+// watchOrders calls cancel when the pump is asked to stop at once. The returned function ends the watch.
+func (a *attempt) watchOrders(ctx context.Context, cancel context.CancelFunc) func() {
+	var watch sync.WaitGroup
+	over, end := context.WithCancel(ctx)
+	watch.Go(func() {
+		for {
+			if a.stopsNow() {
+				cancel()
+				return
+			}
+			select {
+			case <-a.ordered:
+			case <-over.Done():
+				return
+			}
+		}
+	})
+	return func() {
+		end()
+		watch.Wait()
+	}
+}
+
+// identify makes sure that the source is the one that the checkpoint was stored with.
+func (a *attempt) identify(ctx context.Context, from source.Source) error {
+	a.waits(waitsForSource)
+	identity, err := from.Identity(ctx)
+	if err != nil {
+		return ofSource(err)
+	}
+	if want := a.start.SourceID; want != "" && identity != want {
+		return &changefeed.Fault{
+			Code: changefeed.CodeSourceReplaced, Field: "source", Value: identity,
+			Detail:    "is not the source that was read so far, which was " + want,
+			Cure:      "point the changefeed at the former source, or reset it",
+			Permanent: true,
+		}
+	}
+	a.publish(inTurn, func(progress *Progress) { progress.SourceID = identity })
+	return nil
+}
+
+// claim takes the span in the sink. From here on nobody who claimed a part of it before can write there.
+func (a *attempt) claim(ctx context.Context, to sink.Sink) error {
+	if err := a.mayWrite(); err != nil {
+		return err
+	}
+	a.waits(waitsForClaim)
+	limited, cancel := a.session.Context(ctx)
+	defer cancel()
+	// A sink without a memory starts where it is told to: at what this very pump has written already.
+	known := a.known()
+	from := a.start.From
+	if known.Known {
+		from = change.Later(from, known.Mark)
+	}
+	writer, err := to.Claim(limited, sink.Claim{
+		Span: a.start.Span, Token: a.start.Token, From: from, Floor: a.start.Floor,
+	})
+	if err != nil {
+		return ofSink(err)
+	}
+	a.unknown = false
+	a.writer, a.pieces = writer, newPieces(writer.Pieces())
+	mark := a.pieces.mark()
+	a.publish(atOnce, func(progress *Progress) {
+		progress.Claimed, progress.Known = true, true
+		progress.Mark = change.Later(progress.Mark, mark)
+		progress.Resolved = max(progress.Resolved, progress.Mark.Whole())
+	})
+	return nil
+}
+
+// mayWrite is asked right before anything is handed to the sink.
+func (a *attempt) mayWrite() error {
+	if a.revoked.Load() { // fence:F21
+		return errRevoked
+	}
+	if !a.session.Alive() { // fence:F21
+		return errRevoked
+	}
+	return nil
+}

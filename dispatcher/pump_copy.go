@@ -1,0 +1,217 @@
+package dispatcher
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"fencerow/change"
+	"fencerow/changefeed"
+	"fencerow/fence"
+	"fencerow/sink"
+	"fencerow/source"
+)
+
+// copy writes what the buffer holds, batch by batch, until an order, an error or ctx ends it.
+func (a *attempt) copy(ctx context.Context, buffer *buffer) error {
+	limits := a.batchLimits()
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	idle := false // that it waits for the source was told
+	var first changefeed.Time
+	for {
+		if err := a.reached(); err != nil {
+			return err
+		}
+		held, err := buffer.holds()
+		if held == failed {
+			return ofSource(err)
+		}
+		now := a.clock()
+		if held == nothing {
+			first = 0
+		} else if first == 0 {
+			first = now
+		}
+		wait, ready := a.pause(held, now, first)
+		if ready {
+			first, idle = 0, false
+			for _, run := range buffer.take() {
+				if err := a.writeRun(ctx, run, limits); err != nil {
+					return err
+				}
+			}
+			continue
+		}
+		if !idle {
+			idle = true
+			a.waits(waitsForSource)
+		}
+		var due <-chan time.Time
+		if wait > 0 {
+			timer.Reset(wait)
+			due = timer.C
+		}
+		select {
+		case <-buffer.ready:
+		case <-a.ordered:
+		case <-due:
+		case <-ctx.Done():
+			return errRevoked
+		}
+	}
+}
+
+// batchLimits are the tighter ones of the sink's limits and the options.
+func (a *attempt) batchLimits() sink.Limits {
+	limits := a.writer.Limits()
+	limits.Changes = tighter(limits.Changes, a.limits.changes)
+	limits.Bytes = tighter(limits.Bytes, a.limits.bytes)
+	return limits
+}
+
+func tighter(theirs, ours int) int {
+	if theirs == 0 {
+		return ours
+	}
+	return min(theirs, ours)
+}
+
+// reached ends the copy if it was asked to stop, and has come as far.
+func (a *attempt) reached() error {
+	at, asked := a.asked()
+	if asked && !a.pieces.mark().Before(at) || asked && at == (change.Mark{}) {
+		return errStopped
+	}
+	return nil
+}
+
+// pause says whether what is held is written now, and else how long it may wait at most; 0 is until more comes.
+func (a *attempt) pause(held content, now, first changefeed.Time) (wait time.Duration, ready bool) {
+	_, asked := a.asked()
+	switch held {
+	case full:
+		return 0, true
+	case data:
+		wait = a.limits.flush - now.Sub(first)
+	case progress:
+		if a.last != 0 {
+			wait = progressEvery - now.Sub(a.last)
+		}
+	case nothing, failed:
+		return 0, false
+	}
+	if asked || wait <= 0 {
+		return 0, true
+	}
+	return wait, false
+}
+
+// writeRun cuts a run into the batches that the sink takes, and writes them.
+func (a *attempt) writeRun(ctx context.Context, r run, limits sink.Limits) error {
+	whole := sink.Batch{Changes: r.changes, Span: r.span, To: r.to, Snapshot: r.snapshot}
+	if !r.snapshot {
+		whole.Changes = a.pieces.undone(r.changes)
+	}
+	if len(whole.Changes) == 0 && !a.pieces.behind(whole.Span, whole.To) {
+		a.resolve(r.resolved)
+		return nil
+	}
+	for _, step := range sink.Steps(whole, limits) {
+		batch, last, err := a.trim(step, whole)
+		if err != nil {
+			return err
+		}
+		if err := a.write(ctx, batch, r.resolved); err != nil {
+			return err
+		}
+		if last {
+			return a.reached()
+		}
+	}
+	return nil
+}
+
+// resolve tells how far the source is, when there is nothing to write.
+func (a *attempt) resolve(resolved change.Position) {
+	a.publish(inTurn, func(progress *Progress) {
+		progress.Resolved = max(progress.Resolved, resolved, progress.Mark.Whole())
+		progress.Fault = nil
+	})
+}
+
+// trim cuts a batch at the mark that the pump was asked to stop at: everything at or below it is written, nothing
+// above. A page of a snapshot that was read at a later position cannot be cut: the pump stops where it is.
+func (a *attempt) trim(step, whole sink.Batch) (batch sink.Batch, last bool, err error) {
+	at, asked := a.asked()
+	switch {
+	case !asked:
+		return step, false, nil
+	case at == change.Mark{}:
+		return step, false, errStopped
+	case !at.Before(step.To):
+		return step, false, nil
+	case step.Snapshot:
+		return step, false, errStopped
+	}
+	kept := 0
+	for kept < len(step.Changes) && at.Done(step.Changes[kept].Position, step.Changes[kept].Index) {
+		kept++
+	}
+	return sink.Batch{Changes: step.Changes[:kept:kept], Span: whole.Span, To: at}, true, nil
+}
+
+// write hands one batch to the sink and counts it when it is durable. Crash before the count: the sink's pieces know.
+func (a *attempt) write(ctx context.Context, batch sink.Batch, resolved change.Position) error {
+	bytes := 0
+	for i := range batch.Changes {
+		bytes += batch.Changes[i].Size()
+	}
+	began := a.clock()
+	a.publish(inTurn, func(progress *Progress) {
+		progress.WaitingOn, progress.WaitingSince = waitsForWrite, began
+	})
+	limited, cancel := a.session.Context(ctx)
+	defer cancel()
+	if err := a.mayWrite(); err != nil {
+		return err
+	}
+	if err := a.writer.Write(limited, batch); err != nil {
+		a.unknown = limited.Err() != nil || errors.Is(err, fence.ErrUnknown)
+		return ofSink(err)
+	}
+	ended := a.clock()
+	a.writes.Observe(ended.Sub(began).Seconds())
+	a.last, a.moved = ended, true
+	a.pieces.advance(batch.Span, batch.To)
+	a.count(batch, bytes, resolved)
+	return nil
+}
+
+// count publishes what is durable now.
+func (a *attempt) count(batch sink.Batch, bytes int, resolved change.Position) {
+	mark := a.pieces.mark()
+	rows, total := a.snapshotProgress()
+	a.publish(inTurn, func(progress *Progress) {
+		progress.Mark = change.Later(progress.Mark, mark)
+		progress.Resolved = max(progress.Resolved, resolved, progress.Mark.Whole())
+		progress.Changes += uint64(len(batch.Changes))
+		progress.Bytes += uint64(bytes)
+		progress.SnapshotRows, progress.SnapshotTotal = rows, total
+		progress.WaitingOn, progress.WaitingSince = "", 0
+		progress.Fault = nil
+	})
+}
+
+// snapshotProgress asks the reader how far its snapshot is.
+func (a *attempt) snapshotProgress() (rows, total int64) {
+	reader, ok := a.reader.(source.Progressing)
+	if !ok {
+		return 0, 0
+	}
+	read, reading := reader.Progress()
+	if !reading {
+		return 0, 0
+	}
+	return read.RowsRead, read.RowsTotal
+}
