@@ -144,9 +144,8 @@ func (l *Lead) driveAll(ctx context.Context, exchanges []*Exchange) {
 
 // refreshMeta reads the meta record under the term.
 func (l *Lead) refreshMeta(ctx context.Context) error {
-	outcome := l.store.driveOne(ctx, claimTerm(l.store.keys, l.term))
-	if outcome.Err != nil {
-		return fmt.Errorf("epochstore: read meta: %w", outcome.Err)
+	if outcome := l.store.driveOne(ctx, claimTerm(l.store.keys, l.term)); outcome.Err != nil {
+		return fmt.Errorf("epochstore: term %d: %w", l.term.Revision, outcome.Err)
 	}
 	meta, err := l.store.Meta(ctx)
 	if err != nil {

@@ -26,11 +26,11 @@ type StatusWrite struct {
 
 // StatusResult is what became of one status.
 type StatusResult struct {
-	// Stored is the status that is in the store now, as far as is known: what was written if Err is nil, else what was
+	// Status is the one that is in the store now, as far as is known: what was written if Err is nil, else what was
 	// read back. It is the Last of the next write. It is the zero value if nothing was read.
-	Stored Seen[record.Status]
+	Status Seen[record.Status]
 	// Err is ErrFenced (for good), ErrConflict (an earlier write of this owner was applied after all: go on from
-	// Stored), [fence.ErrUnknown] (it may still be applied; go on from Stored), or an error that time may heal.
+	// Status), [fence.ErrUnknown] (it may still be applied; go on from Status), or an error that time may heal.
 	Err error
 }
 
@@ -160,11 +160,11 @@ func statusResult(keys record.Keys, write StatusWrite, outcome Outcome) StatusRe
 		if !write.Last.Exists() {
 			seen.CreateRevision = outcome.ModRevision
 		}
-		return StatusResult{Stored: seen}
+		return StatusResult{Status: seen}
 	}
 	result := StatusResult{Err: fmt.Errorf("epochstore: status of %s: %w", write.ID, outcome.Err)}
 	if len(outcome.reads) > 0 && !errors.Is(outcome.Err, ErrFenced) {
-		result.Stored = seenOne[record.Status](keys, outcome.reads[1])
+		result.Status = seenOne[record.Status](keys, outcome.reads[1])
 	}
 	return result
 }
