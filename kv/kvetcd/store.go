@@ -177,5 +177,9 @@ func (s *Store) Compact(ctx context.Context, revision int64) error {
 
 // seconds rounds up: a lease must not be shorter than was asked for.
 func seconds(ttl time.Duration) int64 {
-	return int64((ttl + time.Second - 1) / time.Second)
+	whole := int64(ttl / time.Second)
+	if ttl%time.Second > 0 {
+		whole++
+	}
+	return whole
 }

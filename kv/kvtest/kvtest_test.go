@@ -1,0 +1,51 @@
+package kvtest_test
+
+import (
+	"fmt"
+	"os"
+	"testing"
+	"time"
+
+	"fencerow/kv/kvmem"
+	"fencerow/kv/kvtest"
+)
+
+var etcd *kvtest.Etcd //nolint:gochecknoglobals // one member for the package's tests
+
+func TestMain(m *testing.M) {
+	var err error
+	if etcd, err = kvtest.StartEtcd(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	code := m.Run()
+	etcd.Close()
+	os.Exit(code)
+}
+
+func realSubject() kvtest.Subject {
+	return kvtest.Subject{Open: func() (kvtest.Store, error) { return etcd.Open() }}
+}
+
+func TestRealEtcd(t *testing.T) { kvtest.Run(t, realSubject()) }
+
+func memorySubject(eventsMax int) (kvtest.Subject, *kvmem.Server) {
+	var now time.Duration
+	server := kvmem.NewServer(kvmem.Config{ClusterID: 7, Clock: func() time.Duration { return now }})
+	return kvtest.Subject{
+		Open: func() (kvtest.Store, error) {
+			store := server.Open()
+			store.FragmentWatches(eventsMax)
+			return store, nil
+		},
+		Pass: func(d time.Duration) {
+			now += d
+			server.Tick()
+		},
+	}, server
+}
+
+func TestMemory(t *testing.T) {
+	subject, _ := memorySubject(77)
+	kvtest.Run(t, subject)
+}
