@@ -46,11 +46,9 @@ func (r *random) act() {
 		r.lives++
 		r.putNode(fmt.Sprintf("n%d", r.lives+1), record.Alive)
 	case 1:
-		for node := range r.nodes {
-			if len(r.nodes) > 1 && string(node) == fmt.Sprintf("n%d", r.pick(r.lives+2, "node")) {
-				r.loseNode(string(node))
-			}
-			break
+		node := fmt.Sprintf("n%d", r.pick(r.lives+1, "node")+1)
+		if _, lives := r.nodes[changefeed.NodeID(node)]; lives && len(r.nodes) > 1 {
+			r.loseNode(node)
 		}
 	case 2, 3, 4:
 		r.changeSpec(id)
