@@ -14,9 +14,9 @@ import (
 // Bounds of waiting for a name that another lease holds.
 const (
 	nameLook       = 250 * time.Millisecond
-	nameRenewals   = 2                // a lease that was seen renewed that often is alive; once may be a new etcd leader
-	nameRenewedBy  = time.Millisecond // how much the remaining time must have grown
-	nameWaitFactor = 3                // without a way to read a lease's time: how many of our own TTLs are waited
+	nameRenewals   = 2 // a lease that was seen renewed that often is alive; once may be a new leader of etcd
+	nameWaitFactor = 2
+	nameWaitSlack  = 3 * time.Second // whole seconds are rounded down, and etcd ends leases a little late
 )
 
 // LeaseReader is what a kv.Store may offer beside its methods: how long a lease lives on, without renewing it.
@@ -102,12 +102,13 @@ type nameHolder struct {
 	left     time.Duration // of the holder's lease, when last seen
 	renewals int
 	looks    int
+	limit    time.Time // when the lease must have ended if nobody renews it
 }
 
 // wait returns nil when it is time to try again, and an error when the holder is alive or ctx has ended.
 func (h *nameHolder) wait(ctx context.Context, name string, lease kv.LeaseID) error {
-	if lease != h.lease {
-		h.lease, h.left, h.renewals, h.looks = lease, 0, 0, 0
+	if h.looks == 0 || lease != h.lease {
+		*h = nameHolder{store: h.store, ttl: h.ttl, lease: lease}
 	}
 	h.looks++
 	if lease == 0 || h.alive(ctx) {
@@ -122,21 +123,26 @@ func (h *nameHolder) wait(ctx context.Context, name string, lease kv.LeaseID) er
 	return nil
 }
 
-// alive reports whether the holder's lease was seen renewed.
+// alive reports whether the holder's lease was seen renewed: its time grew, or it outlived what it had.
 func (h *nameHolder) alive(ctx context.Context) bool {
-	reader, ok := h.store.(LeaseReader)
-	if !ok {
-		return time.Duration(h.looks)*nameLook > nameWaitFactor*h.ttl
+	now := time.Now()
+	left := h.ttl
+	if reader, ok := h.store.(LeaseReader); ok {
+		lease, err := reader.TimeToLive(ctx, h.lease)
+		if err != nil {
+			return false // ended, or not known: look again
+		}
+		left = lease.TTL
+		if !h.limit.IsZero() && left > h.left {
+			h.renewals++
+		}
+		h.left = left
 	}
-	lease, err := reader.TimeToLive(ctx, h.lease)
-	if err != nil {
-		return false // ended, or not known: look again
+	if h.limit.IsZero() {
+		// Twice, since a new leader of etcd renews all leases once.
+		h.limit = now.Add(nameWaitFactor*left + nameWaitSlack)
 	}
-	if h.looks > 1 && lease.TTL > h.left+nameRenewedBy {
-		h.renewals++
-	}
-	h.left = lease.TTL
-	return h.renewals >= nameRenewals
+	return h.renewals >= nameRenewals || now.After(h.limit)
 }
 
 // UpdateNode stores what the node says of itself anew, if its record is still the one that it joined with, and returns
