@@ -96,7 +96,7 @@ func (g *Gate) Admit(c Claimant) error {
 // AdmitBootstrap decides on a Bootstrap. One that would raise the held epoch, or brings another uid, is
 // [BootstrapUnconfirmed]: the caller asks the records and calls [Gate.Confirm].
 func (g *Gate) AdmitBootstrap(c Claimant) (Verdict, error) {
-	if c.Epoch > g.held.Epoch && !(g.removed && c.UID == g.held.UID) {
+	if c.Epoch > g.held.Epoch && !(g.removed && c.UID == g.held.UID) { // fence:F15
 		return BootstrapUnconfirmed, nil
 	}
 	if err := g.admitUID(c); err != nil {
@@ -138,6 +138,9 @@ func (g *Gate) Confirm(c, record Claimant) error {
 	if c.Owner == "" || c != record || g.held != c { // fence:F12
 		return RefusedUnconfirmed
 	}
+	if g.removed { // fence:F15 — the deletion was seen after the record was read
+		return RefusedUID
+	}
 	return nil
 }
 
@@ -145,14 +148,12 @@ func (g *Gate) Confirm(c, record Claimant) error {
 // what was held before obey nobody until the new owner adopts them, and, if the record names no owner or another uid,
 // must stop. An older record changes nothing.
 func (g *Gate) Observe(record Claimant) (raised bool) {
-	if record.Epoch == 0 && g.legacy && g.held.Epoch == 0 && record.UID != "" && g.held != record {
-		g.held = record
-		return true
-	}
-	if record.Epoch <= g.held.Epoch { // fence:F13
+	if g.removed && record.UID == g.held.UID { // fence:F15
 		return false
 	}
-	if g.removed && record.UID == g.held.UID {
+	// A record without an epoch counts only while the cluster is being upgraded, and until a real epoch was seen.
+	legacy := record.Epoch == 0 && g.legacy && g.held.Epoch == 0 && record.UID != "" && g.held != record // fence:F14
+	if record.Epoch <= g.held.Epoch && !legacy {                                                         // fence:F13
 		return false
 	}
 	g.held, g.removed = record, false
