@@ -1,0 +1,394 @@
+package maintainer
+
+import (
+	"errors"
+	"slices"
+
+	"fencerow/change"
+	"fencerow/changefeed"
+	"fencerow/fence"
+	"fencerow/message"
+	"fencerow/record"
+	"fencerow/sink"
+)
+
+// phase is what a maintainer is at. It only ever moves on.
+type phase uint8
+
+const (
+	phaseNew       phase = iota
+	phaseOpening         // reads spec and status, opens sink and source
+	phaseRaising         // raises the floor in the sink (F26)
+	phaseReading         // reads the status that it carries on
+	phaseResolving       // turns start=now into a position, and stores it
+	phaseListing         // lists the live nodes
+	phaseAsking          // asks each for what runs
+	phaseActive          // works on the difference between the cover and what runs
+	phaseStopping        // stops everything, and waits for the final marks
+	phaseStoring         // stores the final checkpoint
+	phaseShutting        // shuts the sink: floor above this epoch, or removed
+	phaseClosing         // has the hosts forget a removed changefeed
+	phaseReleasing       // stores the final status
+	phaseEnded
+)
+
+// wish is why a maintainer is to end. A stronger one replaces a weaker one.
+type wish uint8
+
+const (
+	wishNone     wish = iota
+	wishHandOver      // dispatchers run on, and are adopted by the next owner
+	wishPause
+	wishRemove
+	wishFail // an error; stops everything and ends in state retrying or failed
+)
+
+// Core runs one changefeed at one epoch. It is a pure state machine: no goroutine, lock, clock or I/O. It never has
+// more than one request of a kind under way. What it wants stored is stored before what depends on it is sent.
+//
+// Invariants: the cover never overlaps and has no gap; a stored checkpoint never decreases; nothing is placed before
+// the floor was raised and a status of this epoch with a number of spans is stored; after the final status nothing is
+// done any more.
+type Core struct {
+	cfg Config
+	own Ownership
+
+	now   Now
+	out   []Effect
+	phase phase
+	wish  wish
+	since changefeed.Time // of the phase
+	step  retried         // the request that the phase waits for
+
+	spec    StoredSpec
+	fencing Fencing
+	whole   changefeed.Span
+	start   change.Mark // where a changefeed without a checkpoint starts
+
+	hosts    []*host // by id
+	nodes    int64   // store revision of the newest list of nodes
+	listedAt changefeed.Time
+	cover    *cover // nil until it is built
+	orphans  *orphans
+	finals   *finals
+	stopping map[fence.Token]*cell
+	waiting  map[*cell]waiting
+	seq      fence.Seq
+	doubt    retried // about the ownership: the record is being read
+	stale    int     // stale answers in a row
+
+	report report
+}
+
+// retried is a request that is made again until it is answered as wanted.
+type retried struct {
+	effect Effect
+	asked  bool // under way
+	tries  uint8
+	next   changefeed.Time
+}
+
+// NewCore returns the core of an ownership. Its first input is Started.
+func NewCore(cfg Config, own Ownership) *Core {
+	return &Core{
+		cfg: cfg, own: own, orphans: newOrphans(), finals: newFinals(),
+		stopping: make(map[fence.Token]*cell), waiting: make(map[*cell]waiting),
+	}
+}
+
+// Step takes in what happened and returns what is to be done, in order.
+func (c *Core) Step(now Now, in Input) []Effect {
+	if c.phase == phaseEnded {
+		return nil
+	}
+	c.now, c.out = now, nil
+	c.take(in)
+	c.advance()
+	c.storeStatus()
+	return c.out
+}
+
+func (c *Core) take(in Input) {
+	switch in := in.(type) {
+	case Started:
+		c.become(phaseOpening)
+		c.ask(ReadRecords{})
+	case Ticked:
+	case HandoffRequested:
+		c.onHandoff(in.Handoff)
+	case NodesWatched:
+		c.onNodes(in.Nodes)
+	case Received:
+		c.receive(in.Envelope)
+	case RecordsRead:
+		c.onRecords(in)
+	case Opened:
+		c.onOpened(in)
+	case Raised:
+		c.onRaised(in)
+	case StartResolved:
+		c.onStart(in)
+	case NodesListed:
+		c.onListed(in)
+	case SinkRemoved:
+		c.onSinkRemoved(in)
+	case StatusWritten:
+		c.onWritten(in)
+	case StatusRead:
+		c.onStatusRead(in)
+	case EpochRead:
+		c.onEpoch(in)
+	}
+}
+
+// advance does what follows from the state and the time.
+func (c *Core) advance() {
+	c.askAgain(&c.step)
+	c.askAgain(&c.doubt)
+	switch c.phase {
+	case phaseNew, phaseOpening, phaseRaising, phaseReading, phaseListing, phaseEnded:
+	case phaseResolving:
+		c.advanceResolving()
+	case phaseAsking:
+		c.advanceAsking()
+	case phaseActive:
+		c.advanceActive()
+	case phaseStopping:
+		c.advanceStopping()
+	case phaseStoring, phaseShutting, phaseReleasing: // their writes and answers move them on
+	case phaseClosing:
+		c.advanceClosing()
+	}
+	if c.wish == wishHandOver && c.report.known && c.phase < phaseReleasing {
+		c.release(changefeed.StateReleased)
+	}
+}
+
+func (c *Core) become(next phase) {
+	c.phase, c.since, c.step = next, c.now.At, retried{}
+}
+
+// end is the last thing that a core does.
+func (c *Core) end(outcome Outcome) {
+	if c.phase != phaseEnded {
+		c.become(phaseEnded)
+		c.emit(End{Outcome: outcome})
+	}
+}
+
+func (c *Core) emit(effect Effect) { c.out = append(c.out, effect) }
+
+// ask makes the request that the phase waits for.
+func (c *Core) ask(effect Effect) {
+	c.step = retried{effect: effect, asked: true}
+	c.emit(effect)
+}
+
+// askAgain repeats a request whose delay is over.
+func (c *Core) askAgain(r *retried) {
+	if r.effect == nil || r.asked || c.now.At < r.next {
+		return
+	}
+	r.asked = true
+	c.emit(r.effect)
+}
+
+// later schedules a request again after its answer was an error. It reports how often it was tried.
+func (c *Core) later(r *retried) int {
+	r.asked = false
+	r.next = c.now.At.Add(c.delay(r.tries))
+	r.tries = raise(r.tries)
+	return int(r.tries)
+}
+
+// delay returns how long to wait after so many tries.
+func (c *Core) delay(tries uint8) changefeed.Duration {
+	delay := c.cfg.ResendMin
+	for range tries {
+		if delay *= 2; delay >= c.cfg.ResendMax {
+			return c.cfg.ResendMax
+		}
+	}
+	return delay
+}
+
+// raise counts a try, without wrapping.
+func raise(tries uint8) uint8 {
+	if tries == 255 {
+		return tries
+	}
+	return tries + 1
+}
+
+func (c *Core) epoch() fence.Epoch { return c.own.Record.Epoch }
+
+// send sends a command under this epoch.
+func (c *Core) send(h *host, body message.Body) {
+	c.emit(Send{Envelope: message.Envelope{
+		ID: c.own.ID, UID: c.own.Record.UID, Epoch: c.epoch(), From: c.cfg.Node, To: h.id, Body: body,
+	}})
+}
+
+// onHandoff takes in what the coordinator asks for. What asks more replaces what asks less, until it can't any more.
+func (c *Core) onHandoff(handoff record.Handoff) {
+	if handoff.UID != c.own.Record.UID || handoff.Epoch.Compare(c.epoch()) != 0 {
+		return
+	}
+	asked := wishHandOver
+	switch handoff.Reason { //nolint:exhaustive // every other reason hands over
+	case changefeed.ReasonPaused:
+		asked = wishPause
+	case changefeed.ReasonRemoved:
+		asked = wishRemove
+	}
+	if asked > c.wish && c.phase <= phaseStopping {
+		c.wish = asked
+	}
+}
+
+// onRecords takes in the spec and the status, in phase opening to know what there is, in phase reading to carry on.
+func (c *Core) onRecords(in RecordsRead) {
+	if c.phase != phaseOpening && c.phase != phaseReading {
+		return
+	}
+	c.step.asked = false
+	if in.Err != nil {
+		var fault *changefeed.Fault
+		if errors.As(in.Err, &fault) && fault.Permanent { // of the spec; the status was read
+			if !c.report.known {
+				c.report.adopt(in.Status)
+			}
+			c.fail(fault)
+			return
+		}
+		c.later(&c.step)
+		return
+	}
+	c.spec = in.Spec
+	if !c.report.writing && in.Status.Revision >= c.report.stored.Revision {
+		c.report.adopt(in.Status) // else it is this core's own write that is stored, or will be
+	}
+	if in.Spec.Revision != c.own.Record.SpecRevision || in.Spec.Spec.UID != c.own.Record.UID {
+		c.wish = wishHandOver // another spec is another epoch's: nothing of this one may run
+		return
+	}
+	switch in.Spec.Spec.Desired {
+	case changefeed.DesiredPaused:
+		c.wish = max(c.wish, wishPause)
+	case changefeed.DesiredRemoved:
+		c.wish = max(c.wish, wishRemove)
+	case changefeed.DesiredRunning:
+	}
+	if c.phase == phaseOpening {
+		c.ask(Open{Spec: in.Spec.Spec})
+		return
+	}
+	c.resolveStart()
+}
+
+func (c *Core) onOpened(in Opened) {
+	if c.phase != phaseOpening {
+		return
+	}
+	if in.Err != nil {
+		c.fail(changefeed.AsFault(in.Err, changefeed.CodeRequestInvalid))
+		return
+	}
+	c.whole, c.fencing = in.Whole, in.Fencing
+	c.become(phaseRaising)
+	c.ask(Raise{Epoch: c.epoch(), Known: c.knownDurable()}) // fence:F26 before anything is adopted or placed
+}
+
+// knownDurable says whether the sink must have a head already: a checkpoint is only stored after it was made.
+func (c *Core) knownDurable() sink.Known {
+	if c.report.stored.Status.Checkpoint > 0 {
+		return sink.KnownCheckpoint
+	}
+	return sink.KnownNothing
+}
+
+// onRaised goes on when the sink's floor is up; at the start, or, above this epoch, at a pause.
+func (c *Core) onRaised(in Raised) {
+	if c.phase != phaseRaising && c.phase != phaseShutting {
+		return
+	}
+	if in.Err != nil {
+		c.onSinkError(in.Err)
+		return
+	}
+	if c.phase == phaseShutting {
+		c.release(changefeed.StateReleased)
+		return
+	}
+	c.become(phaseReading)
+	c.ask(ReadRecords{})
+}
+
+// onSinkError retries a step at the sink boundedly. A floor above this epoch means a newer owner, or records that went
+// back in time.
+func (c *Core) onSinkError(err error) {
+	fault := changefeed.AsFault(err, changefeed.CodeSinkUnreachable)
+	switch {
+	case errors.Is(err, fence.ErrStale):
+		c.suspect()
+		if c.later(&c.step) >= triesMax {
+			c.fail(behindSink(err))
+		}
+	case fault.Permanent:
+		c.fail(fault)
+	default:
+		if c.later(&c.step) >= triesMax {
+			c.fail(fault)
+		}
+	}
+}
+
+func behindSink(err error) *changefeed.Fault {
+	return &changefeed.Fault{
+		Code: changefeed.CodeEpochBehindSink, Detail: "the sink knows a newer owner than the records do", Err: err,
+		Cure: "raise the floor with cdc-node epoch bump --above, if the records were restored from a backup", Permanent: true,
+	}
+}
+
+// suspect reads the record, since somebody said that this epoch is over. Until it is confirmed nothing is placed.
+func (c *Core) suspect() {
+	if c.doubt.effect == nil {
+		c.doubt = retried{effect: ReadEpoch{}, asked: true}
+		c.emit(ReadEpoch{})
+	}
+}
+
+// onEpoch ends the doubt about the ownership.
+func (c *Core) onEpoch(in EpochRead) {
+	if in.Err != nil {
+		c.later(&c.doubt)
+		return
+	}
+	if in.Ownership.Revision != c.own.Revision {
+		c.end(OutcomeDeposed)
+		return
+	}
+	c.doubt = retried{}
+	if c.report.stale {
+		c.report.stale = false
+		c.readBack()
+	}
+}
+
+// host returns the node of this id, or nil. Hosts are kept in the order of their ids, so that no map decides an order.
+func (c *Core) host(id changefeed.NodeID) *host {
+	at, found := slices.BinarySearchFunc(c.hosts, id, func(h *host, id changefeed.NodeID) int {
+		switch {
+		case h.id < id:
+			return -1
+		case h.id > id:
+			return 1
+		default:
+			return 0
+		}
+	})
+	if !found {
+		return nil
+	}
+	return c.hosts[at]
+}

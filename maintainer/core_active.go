@@ -1,0 +1,279 @@
+package maintainer
+
+import (
+	"cmp"
+	"errors"
+	"slices"
+	"strings"
+
+	"fencerow/changefeed"
+	"fencerow/fence"
+	"fencerow/message"
+	"fencerow/record"
+)
+
+// advanceActive works on the difference between what is wanted and what runs.
+func (c *Core) advanceActive() {
+	if c.wish == wishPause || c.wish == wishRemove {
+		c.stopAll()
+		c.advanceStopping()
+		return
+	}
+	c.adoptAnswers()
+	if c.phase == phaseActive {
+		c.work()
+	}
+	if c.phase != phaseActive {
+		return
+	}
+	c.place()
+	c.progress()
+	c.poll()
+	c.watchStall()
+}
+
+// work asks again for what was asked and not confirmed, and gives up what lost nodes ran.
+func (c *Core) work() {
+	c.askHosts()
+	c.stopOrphans()
+	c.hosts = slices.DeleteFunc(c.hosts, func(h *host) bool {
+		return h.gone && h.placed == 0 && c.now.At.Sub(h.goneAt) >= c.cfg.SessionTTL
+	})
+	for _, cell := range slices.Clone(c.cover.unsettled) {
+		switch cell.state {
+		case cellLost:
+			if c.lostForGood(cell.host) {
+				c.becomeAbsent(cell)
+			}
+		case cellStopping:
+			c.resend(cell, message.Stop{Token: cell.token})
+		case cellStarting:
+			if c.phase == phaseActive && c.doubt.effect == nil {
+				c.resendPlace(cell)
+			}
+		case cellAbsent, cellRunning:
+		}
+	}
+}
+
+func (c *Core) resend(cell *cell, body message.Body) {
+	if cell.next > c.now.At {
+		return
+	}
+	cell.next = c.now.At.Add(c.delay(cell.tries))
+	cell.tries = raise(cell.tries)
+	c.send(cell.host, body)
+}
+
+// resendPlace asks again under the same token, if it is one of this epoch; an adopted one is only asked about.
+func (c *Core) resendPlace(cell *cell) {
+	if cell.next > c.now.At {
+		return
+	}
+	if c.epoch().Confirm(cell.token.Epoch()) != nil {
+		cell.next = c.now.At.Add(c.cfg.ResendMax)
+		c.listStatuses(cell.host)
+		return
+	}
+	c.resend(cell, message.Place{
+		Seq: cell.token.Seq(), Span: cell.span, From: cell.mark, Floor: c.report.stored.Status.Checkpoint,
+	})
+}
+
+// place gives every absent span that may run to the least loaded host.
+func (c *Core) place() {
+	if !c.report.armed || c.doubt.effect != nil {
+		c.cutGaps()
+		return
+	}
+	c.cutGaps()
+	var absent []*cell
+	for _, cell := range c.cover.unsettled {
+		if cell.state == cellAbsent && cell.next <= c.now.At {
+			absent = append(absent, cell)
+		}
+	}
+	if len(absent) == 0 {
+		return
+	}
+	hosts := c.candidates()
+	if len(hosts) == 0 {
+		return
+	}
+	slices.SortFunc(absent, func(a, b *cell) int { return a.span.Compare(b.span) })
+	blocked, free := c.blocked(), c.rangeIsFree()
+	placed := 0
+	for _, cell := range absent {
+		if placed >= placeBurstMax {
+			return
+		}
+		if (cell.unknown && !free) || overlapsAny(blocked, cell.span) {
+			continue
+		}
+		on := slices.MinFunc(hosts, func(a, b *host) int {
+			return cmp.Or(cmp.Compare(a.placed, b.placed), cmp.Compare(a.name, b.name), cmp.Compare(a.id, b.id))
+		})
+		cell.mark = c.finals.low(cell.span, cell.mark)
+		c.seq++
+		placed++
+		c.becomeStarting(cell, on, fence.Mint(c.epoch(), c.seq))
+		c.resendPlace(cell)
+	}
+}
+
+// candidates returns the hosts that may be given spans: bootstrapped, heard of, and not being emptied if another can.
+func (c *Core) candidates() []*host {
+	var usable, preferred []*host
+	for _, h := range c.hosts {
+		if !h.usable() {
+			continue
+		}
+		usable = append(usable, h)
+		if h.liveness != record.Draining && !c.silent(h) {
+			preferred = append(preferred, h)
+		}
+	}
+	if len(preferred) > 0 {
+		return preferred
+	}
+	return usable
+}
+
+// cutGaps brings ranges that nobody runs to the wanted borders. What runs is kept as it is.
+func (c *Core) cutGaps() {
+	keys := c.splitKeys()
+	if len(keys) == 0 {
+		return
+	}
+	for _, cell := range slices.Clone(c.cover.unsettled) {
+		if cell.state == cellAbsent && cell.unknown {
+			c.cover.cut(cell, keys)
+		}
+	}
+}
+
+// splitKeys reads the option of that name: keys with commas between them.
+func (c *Core) splitKeys() [][]byte {
+	text := c.spec.Spec.Options["split_keys"]
+	if text == "" {
+		return nil
+	}
+	var keys [][]byte
+	for _, word := range strings.Split(text, ",") {
+		if key, err := changefeed.ParseKey(strings.TrimSpace(word)); err == nil && len(key) > 0 {
+			keys = append(keys, key)
+		}
+	}
+	return keys
+}
+
+// receive takes in a message of a host.
+func (c *Core) receive(env message.Envelope) {
+	if env.UID != c.own.Record.UID || c.phase < phaseAsking || c.phase >= phaseReleasing {
+		return
+	}
+	if err := c.epoch().Confirm(env.Epoch); err != nil { // fence:F17
+		if errors.Is(err, fence.ErrDeposed) {
+			c.end(OutcomeDeposed)
+		}
+		return
+	}
+	h := c.host(env.From)
+	if h == nil {
+		return
+	}
+	h.heard = c.now.At
+	switch body := env.Body.(type) {
+	case message.BootstrapReply:
+		c.onAnswer(h, body)
+	case message.Statuses:
+		c.onStatuses(h, body)
+	case message.Heartbeat:
+		c.onHeartbeat(h, body)
+	case message.Closed:
+		h.closed = c.phase == phaseClosing
+	case message.Rejected:
+		c.onRejected(h, body)
+	}
+}
+
+// onAnswer takes in the answer to a Bootstrap. A second one counts as statuses only.
+func (c *Core) onAnswer(h *host, reply message.BootstrapReply) {
+	if h.gone {
+		return
+	}
+	if h.answered {
+		c.onStatuses(h, message.Statuses{Statuses: reply.Dispatchers})
+		return
+	}
+	h.answered, h.asks, h.reply = true, 0, reply.Dispatchers
+}
+
+func (c *Core) onStatuses(h *host, body message.Statuses) {
+	if c.cover == nil || len(h.reply) > 0 {
+		return // what it said first was not taken in yet
+	}
+	for i := range body.Statuses {
+		c.onStatus(h, &body.Statuses[i])
+	}
+	if body.Full {
+		c.recount(h)
+	}
+}
+
+// onHeartbeat takes in what changed, and then the watermark, if it speaks of exactly what runs there.
+func (c *Core) onHeartbeat(h *host, beat message.Heartbeat) {
+	if beat.Number <= h.number || c.cover == nil || len(h.reply) > 0 {
+		return
+	}
+	h.number = beat.Number
+	for i := range beat.Changed {
+		c.onStatus(h, &beat.Changed[i])
+	}
+	if h.gone {
+		return
+	}
+	if beat.Set != h.set { // fence:F18 watermark
+		c.listStatuses(h)
+		return
+	}
+	if h.set.Count > 0 {
+		h.mark = max(h.mark, beat.Checkpoint)
+		h.resolved = max(h.resolved, beat.Resolved)
+	}
+}
+
+// listStatuses asks a host for everything that it runs, paced.
+func (c *Core) listStatuses(h *host) {
+	if h.nextList > c.now.At || h.gone || !h.answered {
+		return
+	}
+	h.nextList = c.now.At.Add(2 * c.cfg.Heartbeat)
+	c.send(h, message.ListStatuses{})
+}
+
+// poll asks for everything now and then, so that people see how far each span is. The more there is, the rarer.
+func (c *Core) poll() {
+	pause := pollMin * changefeed.Duration(1+c.cover.len()/pollSpans)
+	for _, h := range c.hosts {
+		if h.placed > 0 && !h.gone && c.now.At.Sub(h.nextList) >= pause {
+			c.listStatuses(h)
+		}
+	}
+}
+
+// recount takes the host's watermark from its cells' own marks, when all of them were told.
+func (c *Core) recount(h *host) {
+	first := true
+	lowest := h.mark
+	c.cover.each(func(cell *cell) bool {
+		if cell.host != h || cell.state != cellRunning {
+			return true
+		}
+		if whole := cell.mark.Whole(); first || whole < lowest {
+			lowest, first = whole, false
+		}
+		return true
+	})
+	h.mark = max(h.mark, lowest)
+}

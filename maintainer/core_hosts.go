@@ -1,0 +1,270 @@
+package maintainer
+
+import (
+	"cmp"
+	"slices"
+
+	"fencerow/change"
+	"fencerow/changefeed"
+	"fencerow/message"
+	"fencerow/record"
+)
+
+// resolveStart finds out where a changefeed without a checkpoint starts, and asks the source once what `now` is.
+func (c *Core) resolveStart() {
+	spec := &c.spec.Spec
+	switch {
+	case spec.StartPosition != nil:
+		c.start = change.At(*spec.StartPosition)
+	case c.report.start != nil:
+		c.start = change.At(*c.report.start)
+	case spec.Start == record.StartSnapshot:
+	case spec.Start == record.StartNow:
+		if c.wish == wishPause || c.wish == wishRemove {
+			break // it never started, and does not start now
+		}
+		c.become(phaseResolving)
+		c.ask(ResolveStart{})
+		return
+	default:
+		position, err := change.ParsePosition(spec.Start)
+		if err != nil {
+			c.fail(&changefeed.Fault{
+				Code: changefeed.CodeRecordInvalid, Field: "start", Detail: "is not now, snapshot or a position", Err: err,
+				Cure: "reset the changefeed with a start", Permanent: true,
+			})
+			return
+		}
+		c.start = change.At(position)
+	}
+	c.list()
+}
+
+// onStart takes in what `now` is. It is stored before anything is placed: a later owner must start there too.
+func (c *Core) onStart(in StartResolved) {
+	if c.phase != phaseResolving || c.report.start != nil {
+		return
+	}
+	if in.Err != nil {
+		fault := changefeed.AsFault(in.Err, changefeed.CodeSourceUnreachable)
+		if c.later(&c.step) >= triesMax || fault.Permanent {
+			c.fail(fault)
+		}
+		return
+	}
+	c.step = retried{}
+	position := in.Position
+	c.report.start, c.report.sourceID = &position, cmp.Or(c.report.sourceID, in.SourceID)
+	c.start = change.At(position)
+}
+
+// advanceResolving stops waiting for the source when the changefeed is to be paused or removed.
+func (c *Core) advanceResolving() {
+	if (c.wish == wishPause || c.wish == wishRemove) && c.report.start == nil {
+		c.list()
+	}
+}
+
+func (c *Core) list() {
+	c.become(phaseListing)
+	c.ask(ListNodes{})
+}
+
+// base is how far everything is done, whatever else is known.
+func (c *Core) base() change.Mark { return change.Later(change.At(c.report.checkpoint), c.start) }
+
+// onListed begins the bootstrap: every node that is alive after the bump is asked for what it runs.
+func (c *Core) onListed(in NodesListed) {
+	if c.phase != phaseListing {
+		return
+	}
+	if in.Err != nil {
+		c.later(&c.step)
+		return
+	}
+	c.become(phaseAsking)
+	c.listedAt = c.now.At
+	c.onNodes(in.Nodes)
+}
+
+// onNodes takes in which nodes there are. A list that is older than what is known changes nothing.
+func (c *Core) onNodes(nodes Nodes) {
+	if c.phase < phaseAsking || nodes.Revision < c.nodes {
+		return
+	}
+	c.nodes = nodes.Revision
+	present := make(map[changefeed.NodeID]bool, len(nodes.Nodes))
+	for i := range nodes.Nodes {
+		node := &nodes.Nodes[i]
+		present[node.ID] = true
+		h := c.host(node.ID)
+		if h == nil {
+			h = &host{id: node.ID, name: node.Name, askedAt: c.now.At, nextAsk: c.now.At, heard: c.now.At}
+			c.hosts = append(c.hosts, h)
+			slices.SortFunc(c.hosts, func(a, b *host) int { return cmp.Compare(a.id, b.id) })
+		}
+		h.name, h.liveness = node.Name, node.Liveness
+	}
+	for _, h := range c.hosts {
+		if !present[h.id] && !h.gone {
+			c.loseHost(h)
+		}
+	}
+}
+
+// loseHost takes in that a node's lease is gone. A node id never comes back.
+func (c *Core) loseHost(h *host) {
+	h.gone, h.goneAt, h.reply = true, c.now.At, nil
+	if c.cover == nil || h.placed == 0 {
+		return
+	}
+	c.cover.each(func(cell *cell) bool {
+		if cell.host == h {
+			c.becomeLost(cell)
+		}
+		return true
+	})
+}
+
+// lostForGood reports whether what a lost node ran may be placed elsewhere.
+func (c *Core) lostForGood(h *host) bool {
+	if c.fencing == FencedByClaims && c.phase < phaseStopping { // fence:F19 claims shut it out
+		return true
+	}
+	if h.liveness == record.Stopping { // fence:F19 it ended by itself
+		return true
+	}
+	return c.now.At.Sub(h.goneAt) >= c.cfg.SessionTTL // fence:F19 its lease has been gone for one TTL
+}
+
+// rangeIsFree reports whether ranges that no answer spoke of may be placed: nobody that is not known can be running
+// them any more.
+func (c *Core) rangeIsFree() bool {
+	if c.report.spansBefore == 0 {
+		return true
+	}
+	for _, h := range c.hosts {
+		if h.answered {
+			continue
+		}
+		if h.gone && c.lostForGood(h) {
+			continue
+		}
+		claimed := c.fencing == FencedByClaims && c.phase < phaseStopping
+		if h.gone || !claimed || c.now.At.Sub(h.askedAt) < c.cfg.AnswerWait { // fence:F19 a node that never answered
+			return false
+		}
+	}
+	if c.fencing == FencedByClaims && c.phase < phaseStopping { // fence:F19 claims shut it out
+		return true
+	}
+	return c.now.At.Sub(c.listedAt) >= c.cfg.SessionTTL // fence:F19 a node that was gone before it was listed
+}
+
+// askHosts sends Bootstraps to those who have not answered, with growing delays.
+func (c *Core) askHosts() {
+	for _, h := range c.hosts {
+		if h.answered || h.gone || h.nextAsk > c.now.At {
+			continue
+		}
+		h.nextAsk = c.now.At.Add(c.delay(h.asks))
+		h.asks = raise(h.asks)
+		c.bootstrap(h)
+	}
+}
+
+func (c *Core) bootstrap(h *host) {
+	c.send(h, message.Bootstrap{
+		Spec: c.spec.Spec, SpecRevision: c.spec.Revision, SourceID: c.report.sourceID,
+		Checkpoint: c.report.stored.Status.Checkpoint,
+	})
+}
+
+// advanceAsking builds the cover when all answered, or when those who did not have been waited for: what they may run
+// is a gap then.
+func (c *Core) advanceAsking() {
+	c.askHosts()
+	waited := c.now.At.Sub(c.since) >= c.cfg.AnswerWait
+	for _, h := range c.hosts {
+		if !h.answered && !h.gone && !waited {
+			c.watchStall()
+			return
+		}
+	}
+	c.buildCover()
+	if c.phase != phaseAsking {
+		return // an answer was an error
+	}
+	if c.wish == wishPause || c.wish == wishRemove {
+		c.stopAll()
+		return
+	}
+	c.become(phaseActive)
+	c.advanceActive()
+}
+
+// told is what one host said of one dispatcher.
+type told struct {
+	host   *host
+	status *message.Status
+}
+
+// buildCover makes the cover from the answers: per range the highest token wins.
+func (c *Core) buildCover() {
+	c.cover = newCover(c.whole, c.base())
+	c.report.spansBefore = c.report.stored.Status.Spans
+	c.adoptAnswers()
+}
+
+// adoptAnswers takes in the answers to Bootstraps that were not taken in yet, also of nodes that joined or answered
+// late: what lies over ranges that nobody runs is adopted, all else is stopped.
+func (c *Core) adoptAnswers() (some bool) {
+	var all []told
+	for _, h := range c.hosts {
+		for i := range h.reply {
+			all = append(all, told{host: h, status: &h.reply[i]})
+		}
+		h.reply = nil
+	}
+	if len(all) == 0 {
+		return false
+	}
+	slices.SortStableFunc(all, func(a, b told) int { return b.status.Token.Compare(a.status.Token) })
+	for _, item := range all {
+		c.adoptOne(item.host, item.status)
+	}
+	return true
+}
+
+func (c *Core) adoptOne(h *host, status *message.Status) {
+	switch status.State {
+	case message.DispatcherStopped, message.DispatcherFailed:
+		if status.Known {
+			c.finals.add(status.Span, status.Mark, status.Token)
+		}
+		return
+	case message.DispatcherStopping:
+		c.condemn(h, status)
+		return
+	case message.DispatcherStarting, message.DispatcherRunning:
+	default:
+		return
+	}
+	if status.SpecRevision != c.spec.Revision || !status.Span.Valid() || !c.whole.Encloses(status.Span) {
+		c.condemn(h, status)
+		return
+	}
+	if status.Token.OlderThan(c.finals.newest(status.Span)) { // a higher token ran there, and stopped
+		c.condemn(h, status)
+		return
+	}
+	cell := c.cover.carve(status.Span)
+	if cell == nil { // overlaps a higher token
+		c.condemn(h, status)
+		return
+	}
+	cell.mark = change.Later(cell.mark, c.base())
+	c.becomeStarting(cell, h, status.Token)
+	cell.next = c.now.At.Add(c.cfg.ResendMax)
+	c.onStatus(h, status)
+}

@@ -1,0 +1,237 @@
+package maintainer
+
+import (
+	"fencerow/change"
+	"fencerow/changefeed"
+	"fencerow/fence"
+	"fencerow/message"
+	"fencerow/record"
+	"fencerow/sink"
+)
+
+// Config is what a maintainer core is told once.
+type Config struct {
+	Node           changefeed.NodeID
+	SessionTTL     changefeed.Duration // how long a lost node's lease must have been gone (F19)
+	Heartbeat      changefeed.Duration // how often hosts report
+	StatusInterval changefeed.Duration // a changed status is stored at most this often
+	StatusRefresh  changefeed.Duration // an unchanged one is stored this often
+	ResendMin      changefeed.Duration // first delay before anything is asked again; doubles
+	ResendMax      changefeed.Duration
+	AnswerWait     changefeed.Duration // how long hosts that do not answer are waited for where the sink has claims
+	StopWait       changefeed.Duration // how long a stop of everything may take before it is an error
+}
+
+// The defaults of a Config, and limits. The delays of errors are what users are promised.
+const (
+	heartbeatDefault      = 500 * millisecond
+	statusIntervalDefault = 1000 * millisecond
+	statusRefreshDefault  = 10_000 * millisecond
+	resendMinDefault      = 250 * millisecond
+	resendMaxDefault      = 5_000 * millisecond
+	answerWaitDefault     = 3_000 * millisecond
+	stopWaitDefault       = 20_000 * millisecond
+	sessionTTLDefault     = 5_000 * millisecond
+	millisecond           = changefeed.Duration(1_000_000)
+
+	retryDelayMin = 10_000 * millisecond
+	retryDelayMax = 600_000 * millisecond
+
+	stalledHeartbeats = 3    // silent for so many heartbeats is stalled
+	triesMax          = 3    // of one step at the sink or the source, before the changefeed is retried later as a whole
+	refusalsMax       = 5    // of one span's placement, before the changefeed is retried later as a whole
+	staleMax          = 3    // stale answers in a row, although the record says that the epoch is held
+	placeBurstMax     = 1024 // placements of one step: more than a host starts in a tick
+	pollMin           = 10_000 * millisecond
+	pollSpans         = 1000             // of one changefeed for which the statuses of all are asked for every pollMin
+	tickBusy          = 50 * millisecond // while something is under way
+	closeTriesMax     = 3                // a host that never answers Close learns from the deleted record
+)
+
+// DefaultConfig returns the timing of a node that says nothing else.
+func DefaultConfig(node changefeed.NodeID) Config {
+	return Config{
+		Node: node, SessionTTL: sessionTTLDefault, Heartbeat: heartbeatDefault, StatusInterval: statusIntervalDefault,
+		StatusRefresh: statusRefreshDefault, ResendMin: resendMinDefault, ResendMax: resendMaxDefault,
+		AnswerWait: answerWaitDefault, StopWait: stopWaitDefault,
+	}
+}
+
+// Ownership is an epoch record and the mod revision that makes it the ownership.
+type Ownership struct {
+	ID       changefeed.ID
+	Record   record.Epoch
+	Revision int64
+}
+
+// Fencing says how a sink keeps stale writers out.
+type Fencing uint8
+
+// The kinds of fencing. The zero value promises nothing.
+const (
+	FencedByNothing Fencing = iota // what was in flight may still land
+	FencedByClaims                 // a claim shuts out every earlier writer of the span
+)
+
+// StoredStatus is a status record and its mod revision; revision 0 means that there is none.
+type StoredStatus struct {
+	Status   record.Status
+	Revision int64
+}
+
+// StoredSpec is a spec record and its mod revision; revision 0 means that there is none.
+type StoredSpec struct {
+	Spec     record.Spec
+	Revision int64
+}
+
+// Nodes are all node records as of a store revision.
+type Nodes struct {
+	Revision int64
+	Nodes    []record.Node
+}
+
+// Input is what happened. One of the types below.
+type Input interface{ input() }
+
+// The inputs of a maintainer core. Those with an Err answer the effect of the similar name.
+type (
+	// Started is the first input.
+	Started struct{}
+	// Ticked lets time pass.
+	Ticked struct{}
+	// HandoffRequested asks the owner of the epoch that it names to release.
+	HandoffRequested struct{ Handoff record.Handoff }
+	// NodesWatched is what the watch of node records says; older than what is known changes nothing.
+	NodesWatched struct{ Nodes Nodes }
+	// Received is a message from a dispatcher host.
+	Received struct{ Envelope message.Envelope }
+
+	// RecordsRead answers ReadRecords.
+	RecordsRead struct {
+		Spec   StoredSpec
+		Status StoredStatus
+		Err    error
+	}
+	// Opened answers Open.
+	Opened struct {
+		Whole   changefeed.Span // what the source holds
+		Fencing Fencing
+		Err     error
+	}
+	// Raised answers Raise.
+	Raised struct {
+		Epoch fence.Epoch
+		Err   error
+	}
+	// StartResolved answers ResolveStart.
+	StartResolved struct {
+		Position change.Position
+		SourceID string
+		Err      error
+	}
+	// NodesListed answers ListNodes.
+	NodesListed struct {
+		Nodes Nodes
+		Err   error
+	}
+	// SinkRemoved answers RemoveSink.
+	SinkRemoved struct{ Err error }
+	// StatusWritten answers WriteStatus.
+	StatusWritten struct {
+		Revision int64
+		Err      error
+	}
+	// StatusRead answers ReadStatus.
+	StatusRead struct {
+		Stored StoredStatus
+		Err    error
+	}
+	// EpochRead answers ReadEpoch.
+	EpochRead struct {
+		Ownership Ownership // Revision 0: there is no record
+		Err       error
+	}
+)
+
+func (Started) input()          {}
+func (Ticked) input()           {}
+func (HandoffRequested) input() {}
+func (NodesWatched) input()     {}
+func (Received) input()         {}
+func (RecordsRead) input()      {}
+func (Opened) input()           {}
+func (Raised) input()           {}
+func (StartResolved) input()    {}
+func (NodesListed) input()      {}
+func (SinkRemoved) input()      {}
+func (StatusWritten) input()    {}
+func (StatusRead) input()       {}
+func (EpochRead) input()        {}
+
+// Effect is what is to be done. Effects are started in their order; each that is answered is answered once.
+type Effect interface{ effect() }
+
+// The effects of a maintainer core.
+type (
+	// ReadRecords reads spec and status, linearizably.
+	ReadRecords struct{}
+	// Open makes the sink and the source of the spec; it does no I/O.
+	Open struct{ Spec record.Spec }
+	// Raise raises the floor in the sink.
+	Raise struct {
+		Epoch fence.Epoch
+		Known sink.Known
+	}
+	// ResolveStart asks the source for its identity and its head.
+	ResolveStart struct{}
+	// ListNodes lists the node records, linearizably.
+	ListNodes struct{}
+	// Send sends a message; it may be lost.
+	Send struct{ Envelope message.Envelope }
+	// WriteStatus stores the status, guarded by the ownership and by the revision of the status that it replaces.
+	WriteStatus struct {
+		Previous int64
+		Status   record.Status
+	}
+	// ReadStatus reads the status back after an unknown outcome.
+	ReadStatus struct{}
+	// ReadEpoch reads the epoch record, linearizably, after a doubt.
+	ReadEpoch struct{}
+	// RemoveSink removes the changefeed from the sink.
+	RemoveSink struct{}
+	// End is the last effect: the maintainer stops for good.
+	End struct{ Outcome Outcome }
+)
+
+func (ReadRecords) effect()  {}
+func (Open) effect()         {}
+func (Raise) effect()        {}
+func (ResolveStart) effect() {}
+func (ListNodes) effect()    {}
+func (Send) effect()         {}
+func (WriteStatus) effect()  {}
+func (ReadStatus) effect()   {}
+func (ReadEpoch) effect()    {}
+func (RemoveSink) effect()   {}
+func (End) effect()          {}
+
+// Outcome says how a maintainer ended. The zero value is none.
+type Outcome uint8
+
+// The outcomes.
+const (
+	OutcomeReleased Outcome = iota + 1 // a final status of this epoch is stored
+	OutcomeDeposed                     // a newer owner is known, or the record is gone
+	OutcomeStopped                     // by its host, or with the session
+)
+
+var outcomeNames = [...]string{OutcomeReleased: "released", OutcomeDeposed: "deposed", OutcomeStopped: "stopped"}
+
+// String returns the outcome's name.
+func (o Outcome) String() string {
+	if int(o) < len(outcomeNames) && outcomeNames[o] != "" {
+		return outcomeNames[o]
+	}
+	return "none"
+}

@@ -1,0 +1,177 @@
+package maintainer
+
+import (
+	"fencerow/changefeed"
+	"fencerow/record"
+)
+
+// silent reports whether a host has not been heard of for longer than heartbeats may take.
+func (c *Core) silent(h *host) bool {
+	return c.now.At.Sub(h.heard) >= c.stallLimit()
+}
+
+func (c *Core) stallLimit() changefeed.Duration { return stalledHeartbeats * c.cfg.Heartbeat }
+
+// watchStall decides between running and stalled, and says why the checkpoint stands still.
+func (c *Core) watchStall() {
+	r := &c.report
+	if c.phase > phaseActive {
+		return
+	}
+	stalled := c.stall()
+	if stalled == nil {
+		r.stalled = nil
+		if c.cover != nil && len(c.cover.unsettled) == 0 {
+			r.state = changefeed.StateRunning
+		} else if r.state != changefeed.StateRunning {
+			r.state = changefeed.StateStarting
+		}
+		return
+	}
+	stalled.Since = c.now.Wall
+	if r.stalled != nil {
+		stalled.Since = r.stalled.Since
+	}
+	r.stalled, r.state = stalled, changefeed.StateStalled
+}
+
+// stall returns why nothing goes on, nil if it does.
+func (c *Core) stall() *record.Stalled {
+	for _, h := range c.hosts {
+		if h.gone || !c.silent(h) {
+			continue
+		}
+		if !h.answered {
+			return stalledAt("the node does not answer the bootstrap", h, c.firstSpan(nil))
+		}
+		if h.placed > 0 {
+			return stalledAt("the node does not report", h, c.firstSpan(h))
+		}
+	}
+	if c.cover == nil {
+		return nil
+	}
+	still := c.standstill()
+	if still < c.stallLimit()/2 {
+		return nil
+	}
+	low := c.lowest()
+	if low == nil {
+		return nil
+	}
+	if low.host != nil {
+		c.listStatuses(low.host) // to know which span it is, and whether anything moves
+	}
+	if still < c.stallLimit() {
+		return nil
+	}
+	return stalledAt(c.waitReason(low), low.host, low.span)
+}
+
+// standstill returns for how long nothing has moved although something should: a head above the checkpoint is known, or
+// a span does not run.
+func (c *Core) standstill() changefeed.Duration {
+	r := &c.report
+	due := r.heads.lag(r.checkpoint, c.now.At)
+	if len(c.cover.unsettled) == 0 {
+		r.unsettledAt = 0
+	} else {
+		if r.unsettledAt == 0 {
+			r.unsettledAt = c.now.At
+		}
+		due = max(due, c.now.At.Sub(r.unsettledAt))
+	}
+	return min(due, c.now.At.Sub(max(r.movedAt, c.since)))
+}
+
+// waitReason says in a few words what a span waits for.
+func (c *Core) waitReason(low *cell) string {
+	switch low.state {
+	case cellAbsent:
+		if len(c.candidates()) == 0 {
+			return "no node can run the span"
+		}
+		if low.unknown && !c.rangeIsFree() {
+			return "a lost node may still run the span"
+		}
+		return "the span waits for another to stop"
+	case cellStarting:
+		return "the dispatcher is starting" + c.waitDetail(low)
+	case cellStopping:
+		return "the dispatcher is stopping" + c.waitDetail(low)
+	case cellLost:
+		return "the lease of its node has not been gone for long enough"
+	case cellRunning:
+	}
+	if detail := c.waitDetail(low); detail != "" {
+		return "the dispatcher waits" + detail
+	}
+	return "the dispatcher makes no progress"
+}
+
+func (c *Core) waitDetail(cell *cell) string {
+	found := c.waiting[cell]
+	switch {
+	case found.fault != nil:
+		return ": " + found.fault.Error()
+	case found.on != "":
+		return ": " + found.on
+	default:
+		return ""
+	}
+}
+
+// lowest returns the cell that holds the checkpoint: among those that do not run, else on the host whose watermark is
+// the lowest.
+func (c *Core) lowest() *cell {
+	var low *cell
+	for _, cell := range c.cover.unsettled {
+		if low == nil || cell.mark.Before(low.mark) || (cell.mark == low.mark && cell.span.Compare(low.span) < 0) {
+			low = cell
+		}
+	}
+	if low != nil && low.mark.Whole() <= c.report.checkpoint {
+		return low
+	}
+	var slowest *host
+	for _, h := range c.hosts {
+		if h.set.Count > 0 && (slowest == nil || h.mark < slowest.mark) {
+			slowest = h
+		}
+	}
+	if slowest == nil {
+		return low
+	}
+	low = nil
+	c.cover.each(func(cell *cell) bool {
+		if cell.host == slowest && cell.state == cellRunning && (low == nil || cell.mark.Before(low.mark)) {
+			low = cell
+		}
+		return true
+	})
+	return low
+}
+
+// firstSpan returns the first span on the host, or, for nil, the first that nobody runs, or everything.
+func (c *Core) firstSpan(h *host) changefeed.Span {
+	out := c.whole
+	if c.cover == nil {
+		return out
+	}
+	c.cover.each(func(cell *cell) bool {
+		if cell.host == h {
+			out = cell.span
+			return false
+		}
+		return true
+	})
+	return out
+}
+
+func stalledAt(reason string, h *host, span changefeed.Span) *record.Stalled {
+	out := &record.Stalled{Reason: reason, Start: changefeed.Key(span.Start), End: changefeed.Key(span.End)}
+	if h != nil {
+		out.Node = h.id
+	}
+	return out
+}

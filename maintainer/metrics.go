@@ -1,0 +1,85 @@
+package maintainer
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+
+	"fencerow/changefeed"
+)
+
+// Metrics are what maintainers count. Those of a changefeed are on its owner only, and gone with the ownership.
+type Metrics struct {
+	lag      *prometheus.GaugeVec
+	epoch    *prometheus.GaugeVec
+	state    *prometheus.GaugeVec
+	changes  *prometheus.CounterVec
+	bytes    *prometheus.CounterVec
+	takeover prometheus.Histogram
+	dropped  prometheus.Counter
+}
+
+// NewMetrics makes and registers the metrics.
+func NewMetrics(registry prometheus.Registerer) (*Metrics, error) {
+	labels := []string{"namespace", "changefeed"}
+	gauge := func(name, help string, more ...string) *prometheus.GaugeVec {
+		return prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: name, Help: help}, append(more, labels...))
+	}
+	counter := func(name, help string) *prometheus.CounterVec {
+		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels)
+	}
+	m := &Metrics{
+		lag: gauge("cdc_changefeed_checkpoint_lag_seconds",
+			"Seconds since a position above the checkpoint was first known. On the owner only."),
+		epoch:   gauge("cdc_changefeed_epoch", "Epoch of the ownership. On the owner only."),
+		state:   gauge("cdc_changefeed_state", "1 for the changefeed's current state. On the owner only.", "state"),
+		changes: counter("cdc_changefeed_changes_total", "Changes written to the sink. On the owner only."),
+		bytes:   counter("cdc_changefeed_bytes_total", "Bytes of changes written to the sink. On the owner only."),
+		takeover: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "cdc_takeover_seconds", Help: "From becoming the owner until every span runs.",
+			Buckets: prometheus.ExponentialBuckets(0.01, 2, 14),
+		}),
+		dropped: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "cdc_maintainer_dropped_messages_total", Help: "Messages dropped because a maintainer's queue was full.",
+		}),
+	}
+	for _, one := range []prometheus.Collector{m.lag, m.epoch, m.state, m.changes, m.bytes, m.takeover, m.dropped} {
+		if err := registry.Register(one); err != nil {
+			return nil, wrap(err, "register metrics")
+		}
+	}
+	return m, nil
+}
+
+// metered is what was last told to the metrics of one changefeed.
+type metered struct {
+	state   changefeed.State
+	changes uint64
+	bytes   uint64
+	settled bool // the takeover was counted
+	fencing Fencing
+}
+
+func (m *Metrics) observe(view View, last *metered) {
+	id := view.ID
+	m.lag.WithLabelValues(id.Namespace, id.Name).Set(view.Lag.Seconds())
+	m.epoch.WithLabelValues(id.Namespace, id.Name).Set(float64(view.Epoch))
+	if view.State != last.state {
+		if last.state != "" {
+			m.state.DeleteLabelValues(string(last.state), id.Namespace, id.Name)
+		}
+		last.state = view.State
+		if view.State != "" {
+			m.state.WithLabelValues(string(view.State), id.Namespace, id.Name).Set(1)
+		}
+	}
+	m.changes.WithLabelValues(id.Namespace, id.Name).Add(float64(view.Changes - last.changes))
+	m.bytes.WithLabelValues(id.Namespace, id.Name).Add(float64(view.Bytes - last.bytes))
+	last.changes, last.bytes = view.Changes, view.Bytes
+}
+
+func (m *Metrics) forget(id changefeed.ID, state changefeed.State) {
+	m.lag.DeleteLabelValues(id.Namespace, id.Name)
+	m.epoch.DeleteLabelValues(id.Namespace, id.Name)
+	m.state.DeleteLabelValues(string(state), id.Namespace, id.Name)
+	m.changes.DeleteLabelValues(id.Namespace, id.Name)
+	m.bytes.DeleteLabelValues(id.Namespace, id.Name)
+}

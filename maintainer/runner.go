@@ -1,0 +1,277 @@
+package maintainer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+
+	"fencerow/changefeed"
+	"fencerow/fence"
+	"fencerow/message"
+	"fencerow/record"
+	"fencerow/sink"
+	"fencerow/source"
+)
+
+// resultsMax is above the number of requests that a core has under way, so that an answer never waits.
+const resultsMax = 16
+
+// runner drives one maintainer core: one goroutine steps it, one for each request that is under way waits for the
+// answer.
+type runner struct {
+	host    *Host
+	own     Ownership
+	core    *Core
+	log     *zap.Logger
+	inbox   chan message.Envelope
+	news    news
+	results chan Input
+	queries chan chan []SpanView
+	done    chan struct{}
+	stopped chan struct{} // closed by stop
+	once    sync.Once
+	cause   error
+	ops     sync.WaitGroup
+	view    atomic.Pointer[View]
+	began   time.Time
+	metered metered
+
+	sink   sink.Sink // nil until opened
+	source source.Source
+}
+
+// news is what only matters in its newest form. It never blocks who brings it.
+type news struct {
+	mu    sync.Mutex // guards list and asked
+	list  *Nodes
+	asked *record.Handoff
+	wake  chan struct{} // holds one token when there is something
+}
+
+func (n *news) nodes(nodes Nodes) {
+	n.mu.Lock()
+	n.list = &nodes
+	n.mu.Unlock()
+	n.ring()
+}
+
+func (n *news) handoff(handoff record.Handoff) {
+	n.mu.Lock()
+	n.asked = &handoff
+	n.mu.Unlock()
+	n.ring()
+}
+
+func (n *news) ring() {
+	select {
+	case n.wake <- struct{}{}:
+	default:
+	}
+}
+
+// take returns what is new, in the order in which it is told.
+func (n *news) take() []Input {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	var out []Input
+	if n.list != nil {
+		out = append(out, NodesWatched{Nodes: *n.list})
+	}
+	if n.asked != nil {
+		out = append(out, HandoffRequested{Handoff: *n.asked})
+	}
+	n.list, n.asked = nil, nil
+	return out
+}
+
+func newRunner(h *Host, own Ownership) *runner {
+	return &runner{
+		host: h, own: own, core: NewCore(h.cfg.Core, own),
+		log: h.deps.Log.With(zap.Stringer("changefeed", own.ID), zap.Uint64("epoch", uint64(own.Record.Epoch)),
+			zap.String("node", string(h.cfg.Core.Node))),
+		inbox: make(chan message.Envelope, inboxMax), news: news{wake: make(chan struct{}, 1)},
+		results: make(chan Input, resultsMax), queries: make(chan chan []SpanView), done: make(chan struct{}),
+		stopped: make(chan struct{}), began: time.Now(),
+	}
+}
+
+// stop tells the runner to end. It does not wait.
+func (r *runner) stop(cause error) {
+	r.once.Do(func() {
+		r.cause = cause
+		close(r.stopped)
+	})
+}
+
+// run steps the core until it ends, is told to stop, or the session is over. When it returns nothing of the maintainer
+// has an effect any more.
+func (r *runner) run(parent context.Context) {
+	defer close(r.done)
+	ctx, cancel := context.WithCancelCause(parent)
+	defer r.close()
+	defer r.ops.Wait()
+	defer cancel(fence.ErrDeposed)
+	r.log.Info("became owner", zap.String("reason", string(r.own.Record.Reason)))
+	timer := time.NewTimer(r.core.Pause())
+	defer timer.Stop()
+	outcome := r.step(ctx, Started{})
+	for outcome == 0 {
+		select {
+		case <-ctx.Done():
+			outcome = OutcomeStopped
+		case <-r.stopped:
+			outcome = OutcomeStopped
+		case env := <-r.inbox:
+			outcome = r.step(ctx, Received{Envelope: env})
+		case in := <-r.results:
+			outcome = r.step(ctx, in)
+		case <-r.news.wake:
+			for _, in := range r.news.take() {
+				if outcome == 0 {
+					outcome = r.step(ctx, in)
+				}
+			}
+		case answer := <-r.queries:
+			answer <- r.core.Spans(r.now().At)
+		case <-timer.C:
+			outcome = r.step(ctx, Ticked{})
+			timer.Reset(r.core.Pause())
+		}
+	}
+	r.log.Info("is no longer owner", zap.Stringer("outcome", outcome), zap.Error(r.reason()))
+}
+
+func (r *runner) reason() error {
+	select {
+	case <-r.stopped:
+		return r.cause
+	default:
+		return nil
+	}
+}
+
+// close ends the connections; all requests have ended.
+func (r *runner) close() {
+	r.host.deps.Metrics.forget(r.own.ID, r.metered.state)
+	var err error
+	if r.sink != nil {
+		err = errors.Join(err, r.sink.Close())
+	}
+	if r.source != nil {
+		err = errors.Join(err, r.source.Close())
+	}
+	if err != nil {
+		r.log.Warn("connections did not close cleanly", zap.Error(err))
+	}
+}
+
+// now is the moment of a step. It is never 0, which cores use for "never".
+func (r *runner) now() Now {
+	return Now{At: changefeed.Time(time.Since(r.host.base) + time.Second), Wall: time.Now().UTC()}
+}
+
+// step takes an input in and does what the core decided. It returns an outcome when the maintainer has ended.
+func (r *runner) step(ctx context.Context, in Input) Outcome {
+	if !r.host.deps.Session.Alive() {
+		r.stop(errors.New("the session is over"))
+		return OutcomeStopped
+	}
+	r.logResult(in)
+	now := r.now()
+	effects := r.core.Step(now, in)
+	r.watch(r.core.View(now.At))
+	for _, effect := range effects {
+		switch effect := effect.(type) {
+		case Send:
+			r.host.deps.Sender.Send(effect.Envelope)
+		case Open:
+			r.results <- r.open(effect.Spec)
+		case End:
+			return effect.Outcome
+		default:
+			r.request(ctx, effect)
+		}
+	}
+	return 0
+}
+
+// watch keeps the summary for others, and logs what changed.
+func (r *runner) watch(view View) {
+	before := r.view.Swap(&view)
+	if before == nil || before.State != view.State {
+		r.log.Info("state changed", zap.String("state", string(view.State)), zap.Stringer("checkpoint", view.Checkpoint))
+	}
+	if view.Settled && !r.metered.settled {
+		r.metered.settled = true
+		r.host.deps.Metrics.takeover.Observe(time.Since(r.began).Seconds())
+	}
+	r.host.deps.Metrics.observe(view, &r.metered)
+}
+
+// logResult logs errors that the core turns into a retry or a state.
+func (r *runner) logResult(in Input) {
+	if err := inputError(in); err != nil {
+		r.log.Warn("a request failed", zap.String("request", fmt.Sprintf("%T", in)), zap.Error(err))
+	}
+}
+
+func inputError(in Input) error {
+	switch in := in.(type) {
+	case RecordsRead:
+		return in.Err
+	case Opened:
+		return in.Err
+	case Raised:
+		return in.Err
+	case StartResolved:
+		return in.Err
+	case NodesListed:
+		return in.Err
+	case SinkRemoved:
+		return in.Err
+	case StatusWritten:
+		return in.Err
+	case StatusRead:
+		return in.Err
+	case EpochRead:
+		return in.Err
+	}
+	return nil
+}
+
+// open makes the connections. It does no I/O.
+func (r *runner) open(spec record.Spec) Opened {
+	if r.sink == nil {
+		opened, fencing, err := r.host.deps.Opener.OpenSink(spec)
+		if err != nil {
+			return Opened{Err: fmt.Errorf("maintainer: open sink: %w", err)}
+		}
+		r.sink, r.metered.fencing = opened, fencing
+	}
+	if r.source == nil {
+		opened, err := r.host.deps.Opener.OpenSource(spec)
+		if err != nil {
+			return Opened{Err: fmt.Errorf("maintainer: open source: %w", err)}
+		}
+		r.source = opened
+	}
+	return Opened{Whole: r.source.Span(), Fencing: r.metered.fencing}
+}
+
+// spans asks the goroutine of the core for the cover.
+func (r *runner) spans(ctx context.Context) ([]SpanView, bool) {
+	answer := make(chan []SpanView, 1)
+	select {
+	case r.queries <- answer:
+		return <-answer, true
+	case <-r.done:
+		return nil, false
+	case <-ctx.Done():
+		return nil, false
+	}
+}
