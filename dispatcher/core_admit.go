@@ -188,11 +188,20 @@ func (c *Core) refuse(envelope *message.Envelope, err error) {
 		refusal = fence.RefusedToken
 	}
 	kind := envelope.Body.Kind()
+	var token fence.Token
+	switch body := envelope.Body.(type) {
+	case message.Place:
+		token = body.Token(envelope.Epoch)
+	case message.Stop:
+		token = body.Token
+	}
 	c.effects = append(c.effects,
 		Refused{Refusal: refusal, Command: kind},
 		Send{Envelope: message.Envelope{
 			ID: envelope.ID, UID: envelope.UID, Epoch: envelope.Epoch, From: c.config.Node, To: envelope.From,
-			Body: message.Rejected{Offered: envelope.Epoch, Held: c.gate.Held().Epoch, Rule: refusal.Rule(), Command: kind},
+			Body: message.Rejected{
+				Offered: envelope.Epoch, Held: c.gate.Held().Epoch, Rule: refusal.Rule(), Command: kind, Token: token,
+			},
 		}})
 }
 

@@ -192,7 +192,7 @@ func (c *Core) dispatcherEnded(now changefeed.Time, in DispatcherEnded) {
 	d.progress = in.Progress
 	d.progress.WaitingOn, d.progress.WaitingSince = "", 0
 	d.progress.Fault = in.Fault
-	if in.Fault != nil && d.state != message.DispatcherStopping {
+	if (in.Fault != nil || in.Fenced) && d.state != message.DispatcherStopping {
 		c.becomeEnded(d, message.DispatcherFailed)
 	} else {
 		c.becomeEnded(d, message.DispatcherStopped)

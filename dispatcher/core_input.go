@@ -51,6 +51,7 @@ type DispatcherEnded struct {
 	Token    fence.Token
 	Progress Progress          // the last; Known false after a write of unknown outcome
 	Fault    *changefeed.Fault // why it ended by itself; nil when it was asked to
+	Fenced   bool              // it ended because the sink's fence shut it out, which is nobody's fault
 }
 
 // Tick says that time has passed: what is due is done. [Core.Due] tells when.

@@ -39,9 +39,6 @@ const (
 	waitsForRetry  = "next try"
 )
 
-// CodeFenced is the fault of a dispatcher that the sink has shut out: a newer claim, or a raised floor.
-const CodeFenced changefeed.Code = "sink.fenced"
-
 // Ends of a pump that are no faults.
 var (
 	errStopped = errors.New("dispatcher: stopped as asked")
@@ -77,6 +74,7 @@ type pump struct {
 	writes        prometheus.Observer
 	cancelContext context.CancelFunc
 	revoked       atomic.Bool
+	fenced        bool
 	unknown       bool // the last write's outcome is not known, and no claim has told since
 
 	mu       sync.Mutex // guards what follows
@@ -208,7 +206,9 @@ func (p *pump) judge(ctx context.Context, err error, failures int) (fault *chang
 	case errors.Is(err, errStopped), errors.Is(err, errRevoked), p.revoked.Load(), ctx.Err() != nil, p.stopsNow():
 		return nil, true
 	case errors.Is(err, fence.ErrStale):
-		return changefeed.AsFault(err, CodeFenced), true
+		p.log.Info("shut out by the sink", zap.Error(err))
+		p.fenced = true // by a newer claim or a raised floor: the owner's record says who goes on
+		return nil, true
 	}
 	code := changefeed.CodeSinkUnreachable
 	var from *originError
@@ -225,7 +225,7 @@ func (p *pump) end(fault *changefeed.Fault) {
 	if p.unknown {
 		final.Known = false // a write may have landed: the mark is only the last that is known
 	}
-	p.mailbox.push(DispatcherEnded{Token: p.start.Token, Progress: final, Fault: fault})
+	p.mailbox.push(DispatcherEnded{Token: p.start.Token, Progress: final, Fault: fault, Fenced: p.fenced})
 }
 
 // rest waits before the next try, until an order comes.
