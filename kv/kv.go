@@ -192,7 +192,7 @@ type Range struct {
 	End      string // as in Op
 	Limit    int64
 	Revision int64 // 0 is the newest
-	KeysOnly bool
+	KeysOnly bool  // pairs come without value and lease
 }
 
 // RangeResult is the answer to a Range.
@@ -220,7 +220,7 @@ type Event struct {
 type WatchResponse struct {
 	Header // Revision: every event of the range at or below it was delivered, if Fragment is false
 	Events []Event
-	// Fragment says that more events of the same revision follow.
+	// Fragment says that more events follow, which may be of the last event's revision.
 	Fragment bool
 	// Compacted is the revision below which history is gone, when the watch ended for that. 0 otherwise.
 	Compacted int64

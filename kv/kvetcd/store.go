@@ -112,9 +112,15 @@ func (s *Store) Range(ctx context.Context, r kv.Range) (kv.RangeResult, error) {
 	if err != nil {
 		return kv.RangeResult{}, readError("range", err)
 	}
-	return kv.RangeResult{
+	result := kv.RangeResult{
 		Header: decodeHeader(answer.Header), Pairs: decodePairs(answer.Kvs), More: answer.More, Count: answer.Count,
-	}, nil
+	}
+	if r.KeysOnly { // etcd 3.7 leaves the lease out, 3.6 does not
+		for i := range result.Pairs {
+			result.Pairs[i].Lease = 0
+		}
+	}
+	return result, nil
 }
 
 // Grant asks for a lease of at least ttl, in whole seconds.

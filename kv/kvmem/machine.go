@@ -204,7 +204,7 @@ func (m *Machine) Range(r kv.Range) (kv.RangeResult, error) {
 	result.Pairs, result.More = limited(pairs, r.Limit)
 	if r.KeysOnly {
 		for i := range result.Pairs {
-			result.Pairs[i].Value = nil
+			result.Pairs[i].Value, result.Pairs[i].Lease = nil, 0
 		}
 	}
 	return result, nil

@@ -3,11 +3,14 @@ package kvtest_test
 import (
 	"fmt"
 	"os"
+	"strconv"
 	"testing"
 	"time"
 
 	"fencerow/kv/kvmem"
 	"fencerow/kv/kvtest"
+
+	"github.com/stretchr/testify/require"
 )
 
 var etcd *kvtest.Etcd //nolint:gochecknoglobals // one member for the package's tests
@@ -48,4 +51,20 @@ func memorySubject(eventsMax int) (kvtest.Subject, *kvmem.Server) {
 func TestMemory(t *testing.T) {
 	subject, _ := memorySubject(77)
 	kvtest.Run(t, subject)
+}
+
+// hazard 74: a fake that is more polite than the real one.
+func TestMemoryAndRealEtcdAgree(t *testing.T) {
+	commands := 10_000
+	if testing.Short() {
+		commands = 1_000
+	}
+	seed := uint64(time.Now().UnixNano())
+	if text := os.Getenv("KVTEST_SEED"); text != "" {
+		var err error
+		seed, err = strconv.ParseUint(text, 10, 64)
+		require.NoError(t, err)
+	}
+	memory, _ := memorySubject(0)
+	kvtest.Compare(t, commands, seed, realSubject(), memory)
 }
