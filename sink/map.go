@@ -109,6 +109,20 @@ func (m Map) Writers(span changefeed.Span) []Incarnation {
 	return out
 }
 
+// Only returns the pieces of one incarnation; of 0, those that have no writer.
+func (m Map) Only(incarnation Incarnation) Map {
+	var out []Held
+	for _, piece := range m.held {
+		if piece.Incarnation == incarnation {
+			out = append(out, piece)
+		}
+	}
+	return Map{held: out}
+}
+
+// Rest returns the pieces that have no writer.
+func (m Map) Rest() Map { return m.Only(0) }
+
 // Release takes the writer from every piece of the given incarnations. Marks and tokens stay.
 func (m Map) Release(incarnations ...Incarnation) Map {
 	held := slices.Clone(m.held)
@@ -127,11 +141,11 @@ func (m Map) Claim(head Head, as Identity, claim Claim, fresh Incarnation) (Map,
 	if err := claim.validate(); err != nil {
 		return Map{}, err
 	}
-	if fresh == 0 || len(m.Pieces(fresh)) > 0 {
-		return Map{}, fmt.Errorf("sink: claim: incarnation %d is not fresh", fresh)
-	}
 	if err := head.admit(as, claim.Token); err != nil {
 		return Map{}, err
+	}
+	if fresh == 0 || len(m.Pieces(fresh)) > 0 {
+		return Map{}, fmt.Errorf("sink: claim: incarnation %d is not fresh", fresh)
 	}
 	if claim.Token.Epoch().OlderThan(head.Floor) && !m.holds(claim) { // fence:F22
 		return Map{}, behind(head.Floor, claim.Token.Epoch())

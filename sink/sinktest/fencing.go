@@ -49,7 +49,7 @@ func testReclaim(w *world) {
 	first := w.claim(s, c)
 	w.advance(first, 100)
 	second := w.claim(s, c)
-	require.Equal(w, []sink.Piece{{Span: c.Span, Mark: change.At(100)}}, second.writer.Pieces())
+	w.requirePieces([]sink.Piece{{Span: c.Span, Mark: change.At(100)}}, second.writer.Pieces())
 	w.refused(first)
 	w.advance(second, 200)
 	w.refused(first)
@@ -127,7 +127,7 @@ func testNeverClaimed(w *world) {
 	whole := w.next(2, changefeed.Whole())
 	whole.From = change.At(30)
 	p := w.claim(s, whole)
-	require.Equal(w, []sink.Piece{
+	w.requirePieces([]sink.Piece{
 		{Span: span(-1, 5), Mark: change.At(30)}, {Span: span(5, 10), Mark: change.At(90)}, {Span: span(10, -1), Mark: change.At(30)},
 	}, p.writer.Pieces())
 }
@@ -215,7 +215,7 @@ func testReborn(w *world) {
 	c := w.next(9, changefeed.Whole())
 	c.From = change.At(200)
 	p := w.claim(s, c)
-	require.Equal(w, []sink.Piece{{Span: c.Span, Mark: c.From}}, p.writer.Pieces())
+	w.requirePieces([]sink.Piece{{Span: c.Span, Mark: c.From}}, p.writer.Pieces())
 	w.advance(p, w.source.head)
 }
 

@@ -2,6 +2,7 @@ package sinktest
 
 import (
 	"context"
+	"fmt"
 	"math/rand/v2"
 	"testing"
 
@@ -133,6 +134,12 @@ func (w *world) finish(epoch fence.Epoch, from change.Position) {
 	require.NoError(w, p.snapshot(w.ctx(), max(from, 1), 5))
 	w.advance(p, w.source.head)
 	w.judge(from, w.source.head)
+}
+
+// requirePieces compares as text: an empty border may be nil or not.
+func (w *world) requirePieces(want, got []sink.Piece) {
+	w.Helper()
+	require.Equal(w, fmt.Sprint(want), fmt.Sprint(got))
 }
 
 func (w *world) requireCode(err error, code changefeed.Code) {

@@ -1,0 +1,62 @@
+package etcd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"fencerow/changefeed"
+	"fencerow/fence"
+	"fencerow/kv"
+	"fencerow/kv/kvetcd"
+)
+
+// errRaced says that somebody else's claim, raise or removal came first; the caller reads again.
+var errRaced = errors.New("sink etcd: raced")
+
+// failed gives the error of a request the form that people are shown. Its class stays.
+func failed(doing string, err error) error {
+	switch {
+	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded), errors.Is(err, kv.ErrClosed):
+		return fmt.Errorf("sink etcd: %s: %w", doing, err)
+	case kvetcd.NoSpace(err):
+		return &changefeed.Fault{
+			Code: changefeed.CodeSinkFull, Detail: "the target etcd is out of space while we " + doing,
+			Cure: "compact and defragment it, disarm its alarm, or raise its quota", Err: err,
+		}
+	case errors.Is(err, kv.ErrTooLarge):
+		return &changefeed.Fault{
+			Code: changefeed.CodeLimitExceeded, Detail: "the target etcd takes no request this large, while we " + doing,
+			Cure: "raise its --max-request-bytes, or leave the large key out of the source's prefix", Err: err, Permanent: true,
+		}
+	case kvetcd.Denied(err):
+		return &changefeed.Fault{
+			Code: changefeed.CodeSinkUnreachable, Detail: "the target etcd refuses us while we " + doing,
+			Cure: "check user, password and role of the sink: it needs its prefix and " + claimsRoot, Err: err,
+		}
+	default:
+		return &changefeed.Fault{
+			Code: changefeed.CodeSinkUnreachable, Detail: "the target etcd does not answer while we " + doing,
+			Cure: "check that it runs and can be reached from this node", Err: err,
+		}
+	}
+}
+
+func broken(key string, err error) error {
+	return &changefeed.Fault{
+		Code: changefeed.CodeRecordInvalid, Field: "key", Value: fmt.Sprintf("%.200q", key), Permanent: true,
+		Detail: "of the target etcd can't be read", Cure: "restore the target, or start over with `cdc-node changefeed reset`", Err: err,
+	}
+}
+
+func superseded(claim string) error {
+	return fmt.Errorf("sink etcd: %s was superseded: %w", claim, fence.ErrStale)
+}
+
+func moved(held, target string) error {
+	return &changefeed.Fault{
+		Code: changefeed.CodeSinkInUse, Permanent: true, Field: "sink", Value: fmt.Sprintf("%.200q", target),
+		Detail: fmt.Sprintf("is not the prefix %.200q that this changefeed has been copied to", held),
+		Cure:   "give the sink its old prefix back, or start over with `cdc-node changefeed reset`",
+	}
+}
