@@ -125,7 +125,7 @@ func (c *Core) stop(now changefeed.Time, body message.Stop) {
 	d := c.live[body.Token]
 	switch {
 	case d == nil:
-		final, found := c.memory.final(body.Token)
+		final, found := c.memory.stopFinal(body.Token)
 		if !found {
 			final = message.Status{Token: body.Token, State: message.DispatcherStopped}
 			if body.Token.Epoch() == c.gate.Held().Epoch {
@@ -207,13 +207,15 @@ func (c *Core) bury(d *dispatcher, final message.Status) {
 	if d.token.Epoch() == c.gate.Held().Epoch {
 		c.memory.bury(d.token.Seq(), d.span)
 	}
-	if string(d.uid) == c.gate.Held().UID && !c.gate.Removed() {
+	if c.ours(d) && !c.deleted {
 		c.memory.keepFinal(final)
 	}
 	if c.evicted != nil && !c.evicted.Token.OlderThan(d.token) {
 		c.evictedFinals = append(c.evictedFinals, final)
 	}
-	c.tell(final)
+	if c.ours(d) {
+		c.tell(final)
+	}
 }
 
 func (c *Core) becomeStopping(d *dispatcher) {

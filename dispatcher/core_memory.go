@@ -118,3 +118,14 @@ func (m *memory) final(token fence.Token) (message.Status, bool) {
 	}
 	return message.Status{}, false
 }
+
+// stopFinal is final for an owner that asks to stop: a failure that it knows of is over.
+func (m *memory) stopFinal(token fence.Token) (message.Status, bool) {
+	for i := len(m.finals) - 1; i >= 0; i-- {
+		if m.finals[i].Token == token {
+			m.finals[i].State = message.DispatcherStopped
+			return m.finals[i], true
+		}
+	}
+	return message.Status{}, false
+}

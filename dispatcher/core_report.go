@@ -195,7 +195,7 @@ func (c *Core) changedStatuses(now changefeed.Time) []message.Status {
 
 	included := make(map[*dispatcher]struct{})
 	include := func(d *dispatcher) {
-		if _, found := included[d]; !found {
+		if _, found := included[d]; !found && c.ours(d) {
 			included[d] = struct{}{}
 			told = append(told, c.status(now, d))
 		}
@@ -230,11 +230,17 @@ func (c *Core) changedStatuses(now changefeed.Time) []message.Status {
 	return told
 }
 
+// ours reports whether a dispatcher is of the held uid. One of a former uid may still have a write in flight; what it did
+// means nothing to the owner of another changefeed.
+func (c *Core) ours(d *dispatcher) bool { return string(d.uid) == c.gate.Held().UID }
+
 // statuses returns everything that the host knows of this changefeed's dispatchers: what lives, and what is gone.
 func (c *Core) statuses(now changefeed.Time) []message.Status {
 	out := make([]message.Status, 0, len(c.live)+len(c.memory.finals))
 	for _, d := range c.holders.items {
-		out = append(out, c.status(now, d))
+		if c.ours(d) {
+			out = append(out, c.status(now, d))
+		}
 	}
 	for _, d := range c.waiting.items {
 		out = append(out, c.status(now, d))
