@@ -30,6 +30,7 @@ type writer struct {
 	incarnation int64 // mod revision of claims/<n>
 	claimed     []sink.Piece
 	held        sink.Map // of this claim alone
+	known       known    // for pages of a snapshot
 	ended       error    // why it is done with
 }
 
@@ -67,6 +68,7 @@ func (w *writer) Write(ctx context.Context, batch sink.Batch) error {
 	if batch.Snapshot {
 		err = w.page(ctx, batch)
 	} else {
+		w.known = known{}
 		err = w.changes(ctx, batch)
 	}
 	if err != nil {
