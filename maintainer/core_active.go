@@ -217,7 +217,7 @@ func (c *Core) onStatuses(h *host, body message.Statuses) {
 		c.onStatus(h, &body.Statuses[i])
 	}
 	if body.Full {
-		c.recount(h)
+		c.recount(h, body.Statuses)
 	}
 }
 
@@ -262,13 +262,24 @@ func (c *Core) poll() {
 	}
 }
 
-// recount takes the host's watermark from its cells' own marks, when all of them were told.
-func (c *Core) recount(h *host) {
+// recount takes the host's watermark from its cells' own marks, when all of them were told. One that is missing twice
+// in a row is not running there, whatever became of the message that said so; once may be an older list that came late.
+func (c *Core) recount(h *host, statuses []message.Status) {
+	told := make(map[fence.Token]bool, len(statuses))
+	for i := range statuses {
+		told[statuses[i].Token] = true
+	}
 	first := true
 	lowest := h.mark
+	var missing []*cell
 	c.cover.each(func(cell *cell) bool {
 		if cell.host != h || cell.state != cellRunning {
 			return true
+		}
+		if told[cell.token] {
+			cell.tries = 0
+		} else if cell.tries++; cell.tries >= missingMax {
+			missing = append(missing, cell)
 		}
 		if whole := cell.mark.Whole(); first || whole < lowest {
 			lowest, first = whole, false
@@ -276,4 +287,7 @@ func (c *Core) recount(h *host) {
 		return true
 	})
 	h.mark = max(h.mark, lowest)
+	for _, cell := range missing {
+		c.becomeStopping(cell)
+	}
 }

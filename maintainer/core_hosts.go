@@ -114,7 +114,7 @@ func (c *Core) onNodes(nodes Nodes) {
 
 // loseHost takes in that a node's lease is gone. A node id never comes back.
 func (c *Core) loseHost(h *host) {
-	h.gone, h.goneAt, h.reply = true, c.now.At, nil
+	h.gone, h.goneAt = true, c.now.At // what it answered still says what it may be running
 	if c.cover == nil || h.placed == 0 {
 		return
 	}
@@ -266,5 +266,10 @@ func (c *Core) adoptOne(h *host, status *message.Status) {
 	cell.mark = change.Later(cell.mark, c.base())
 	c.becomeStarting(cell, h, status.Token)
 	cell.next = c.now.At.Add(c.cfg.ResendMax)
+	if h.gone {
+		c.measure(cell, status)
+		c.becomeLost(cell)
+		return
+	}
 	c.onStatus(h, status)
 }

@@ -42,6 +42,7 @@ const (
 	refusalsMax       = 5    // of one span's placement, before the changefeed is retried later as a whole
 	staleMax          = 3    // stale answers in a row, although the record says that the epoch is held
 	placeBurstMax     = 1024 // placements of one step: more than a host starts in a tick
+	missingMax        = 2    // full lists in a row without a running span
 	pollMin           = 10_000 * millisecond
 	pollSpans         = 1000             // of one changefeed for which the statuses of all are asked for every pollMin
 	tickBusy          = 50 * millisecond // while something is under way
