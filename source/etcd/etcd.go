@@ -17,6 +17,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/keepalive"
 )
 
 const (
@@ -27,8 +28,9 @@ const (
 	streamWindow = 128 << 10
 	// connectionWindow is shared by the streams, and given back as data arrives, read or not.
 	connectionWindow = 4 << 20
-	// keepAliveMin is the least that etcd lets clients ping by default (5 s).
-	keepAliveMin = 5 * time.Second
+	// keepAliveTime is twice the least that etcd lets clients ping by default; it hangs up on those that come close.
+	keepAliveTime    = 10 * time.Second
+	keepAliveTimeout = 3 * time.Second
 )
 
 // Config says what to read. URI's scheme is etcd.
@@ -157,10 +159,11 @@ func (s *Source) dial() (*clientv3.Client, error) {
 		endpoints = append(endpoints, scheme+host)
 	}
 	s.client, err = kvetcd.Dial(kvetcd.Config{
-		Endpoints: endpoints, User: s.uri.User, Password: password, TLS: tls, KeepAliveTime: keepAliveMin,
+		Endpoints: endpoints, User: s.uri.User, Password: password, TLS: tls,
 		// Windows of a fixed size: by default they grow with the speed of the line, for each stream.
 		Options: []grpc.DialOption{
 			grpc.WithInitialWindowSize(streamWindow), grpc.WithInitialConnWindowSize(connectionWindow),
+			grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: keepAliveTime, Timeout: keepAliveTimeout}),
 		},
 	})
 	return s.client, err

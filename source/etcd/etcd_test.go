@@ -54,10 +54,16 @@ func prefixOf(t testing.TB) string { return "/" + strings.ReplaceAll(t.Name(), "
 
 func openAt(t testing.TB, host, prefix string, options changefeed.Options) *Source {
 	t.Helper()
+	s := openUnclosed(t, host, prefix, options)
+	t.Cleanup(func() { require.NoError(t, s.Close()) })
+	return s
+}
+
+func openUnclosed(t testing.TB, host, prefix string, options changefeed.Options) *Source {
+	t.Helper()
 	uri := endpoint.URI{Scheme: endpoint.Etcd, Hosts: []string{host}, Path: []byte(prefix)}
 	s, err := New(Config{URI: uri, Options: options, Logger: zap.NewNop()})
 	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, s.Close()) })
 	return s
 }
 
