@@ -1,0 +1,106 @@
+package api
+
+import (
+	"context"
+
+	"fencerow/change"
+	"fencerow/changefeed"
+	"fencerow/endpoint"
+	"fencerow/fence"
+	"fencerow/record"
+)
+
+// Stored is a record as it was read. A zero Revision says that there is none.
+type Stored[T any] struct {
+	Value          *T // nil if there is none, or it doesn't parse
+	Revision       int64
+	CreateRevision int64
+	Fault          string // why it doesn't parse
+}
+
+// View is the records of one changefeed, read at one moment.
+type View struct {
+	ID     changefeed.ID
+	Spec   Stored[record.Spec]
+	Epoch  Stored[record.Epoch]
+	Status Stored[record.Status]
+}
+
+// Records reads and writes records. Errors that people are shown are [*changefeed.Fault]; [fence.ErrStale] is a write
+// that somebody else's overtook.
+type Records interface {
+	// Changefeed reads linearizably. A name without a spec is the fault changefeed.not_found.
+	Changefeed(ctx context.Context, id changefeed.ID) (View, error)
+	// List reads up to limit changefeeds after the given one, in order; more says that there are others. An empty
+	// namespace is all of them.
+	List(ctx context.Context, namespace string, after changefeed.ID, limit int) (items []View, more bool, err error)
+	// History reads the ownerships that have ended, newest first.
+	History(ctx context.Context, id changefeed.ID) ([]record.History, error)
+	// CreateSpec stores a spec under a free name; a name that is taken is the fault changefeed.exists.
+	CreateSpec(ctx context.Context, spec record.Spec) error
+	// UpdateSpec stores a spec over the one that was read, if nobody changed it since: else spec.conflict (F25).
+	UpdateSpec(ctx context.Context, read Stored[record.Spec], spec record.Spec) error
+	// ForceRemove deletes the records of a changefeed whoever owns it.
+	ForceRemove(ctx context.Context, id changefeed.ID) error
+}
+
+// Control is the cluster beside its changefeeds.
+type Control interface {
+	Cluster(ctx context.Context) (ClusterView, error)
+	// RaiseFloor makes all epochs from now on lie above the given one.
+	RaiseFloor(ctx context.Context, above fence.Epoch) error
+	// Resign ends the term of the coordinator, whoever it is.
+	Resign(ctx context.Context) error
+	// Store is the etcd of the records.
+	Store() endpoint.Store
+}
+
+// ClusterView is the cluster as the records say.
+type ClusterView struct {
+	Meta        record.Meta
+	Nodes       []record.Node
+	Coordinator changefeed.NodeID // "" for nobody
+	Term        int64
+}
+
+// Local is what this node knows.
+type Local interface {
+	// Self is the node's id; new with every session.
+	Self() changefeed.NodeID
+	// Loads counts the maintainers and dispatchers of this node.
+	Loads() (maintainers, dispatchers int)
+	// Spans returns the cover of a changefeed that this node owns, false if it doesn't. NodeName may be left out.
+	Spans(id changefeed.ID) ([]Span, bool)
+	// Look asks a source or sink where it stands; it is given a short while.
+	Look(ctx context.Context, uri endpoint.URI, options changefeed.Options) (Look, error)
+	// Healthy returns nil while the loops turn, Ready while the node has a live session and current watches; else why not.
+	Healthy() error
+	Ready() error
+}
+
+// Backend is what the server works on.
+type Backend interface {
+	Records
+	Control
+	Local
+}
+
+// Span is one span of a cover, with who has it.
+type Span struct {
+	Span     changefeed.Span
+	Node     changefeed.NodeID
+	Token    fence.Token
+	State    string
+	Mark     change.Mark
+	Known    bool
+	Resolved change.Position
+	// LagSeconds is negative while not known.
+	LagSeconds float64
+}
+
+// Look is what a source or sink said of itself.
+type Look struct {
+	Store endpoint.Store
+	// Head is the source's newest position.
+	Head change.Position
+}

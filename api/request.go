@@ -1,0 +1,230 @@
+package api
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+
+	"fencerow/api/shape"
+	"fencerow/change"
+	"fencerow/changefeed"
+	"fencerow/endpoint"
+	"fencerow/record"
+)
+
+// lookMax bounds how long a creation waits for a source or sink: one that can't be reached is created all the same,
+// and retried by its maintainer.
+const lookMax = 3 * time.Second
+
+// Kinds are the kinds of sources and sinks that this node has, and the options that each takes.
+type Kinds struct {
+	Sources map[endpoint.Scheme][]changefeed.Option
+	Sinks   map[endpoint.Scheme][]changefeed.Option
+	Common  []changefeed.Option // of every changefeed
+}
+
+// Options returns the options of a changefeed of these kinds.
+func (k Kinds) Options(source, sink endpoint.Scheme) []changefeed.Option {
+	return slices.Concat(k.Common, k.Sources[source], k.Sinks[sink])
+}
+
+func schemes(of map[endpoint.Scheme][]changefeed.Option) []endpoint.Scheme {
+	return slices.Sorted(maps.Keys(of))
+}
+
+// draft is a request that was validated as far as it can be without asking anybody.
+type draft struct {
+	id     changefeed.ID
+	source endpoint.URI
+	sink   endpoint.URI
+	start  string
+	at     *change.Position // of a start that is a position
+	opts   changefeed.Options
+}
+
+// literals says for each field whether it may have a password written out.
+type literals struct{ source, sink endpoint.Literals }
+
+// validate reads a request. It asks nobody.
+func (k Kinds) validate(request shape.Create, allowed literals) (draft, error) {
+	out := draft{
+		id: changefeed.ID{Namespace: request.Namespace, Name: request.Name}, start: request.Start, opts: request.Options,
+	}
+	if out.id.Namespace == "" {
+		out.id.Namespace = changefeed.DefaultNamespace
+	}
+	if err := out.id.Validate(); err != nil {
+		return draft{}, err
+	}
+	var err error
+	out.source, err = endpoint.Parse(request.Source, endpoint.Policy{Field: "source", Schemes: schemes(k.Sources), Literals: allowed.source})
+	if err != nil {
+		return draft{}, err
+	}
+	out.sink, err = endpoint.Parse(request.Sink, endpoint.Policy{Field: "sink", Schemes: schemes(k.Sinks), Literals: allowed.sink})
+	if err != nil {
+		return draft{}, err
+	}
+	if err := out.opts.Validate(k.Options(out.source.Scheme, out.sink.Scheme)); err != nil {
+		return draft{}, err
+	}
+	return out, out.parseStart()
+}
+
+// parseStart reads the start: now, which is what an empty one means, snapshot, or a position.
+func (d *draft) parseStart() error {
+	switch d.start {
+	case "":
+		d.start = record.StartNow
+	case record.StartNow, record.StartSnapshot:
+	default:
+		at, err := change.ParsePosition(d.start)
+		if err != nil || at == 0 {
+			return &changefeed.Fault{
+				Code: changefeed.CodeRequestInvalid, Field: "start", Value: fmt.Sprintf("%.100q", d.start),
+				Detail: "is no start", Cure: "give now, snapshot, or a position above 0",
+			}
+		}
+		d.at = &at
+	}
+	return nil
+}
+
+// look asks source and sink where they stand, and refuses loops and a start in the future. What can't be reached is
+// judged by what is written.
+func (d *draft) look(ctx context.Context, backend Backend) (head change.Position, err error) {
+	ctx, cancel := context.WithTimeout(ctx, lookMax)
+	defer cancel()
+	source, sink := Look{Store: endpoint.Store{Hosts: d.source.Hosts}}, Look{Store: endpoint.Store{Hosts: d.sink.Hosts}}
+	if seen, err := backend.Look(ctx, d.source, d.opts); err == nil {
+		source.Head, source.Store.ClusterID = seen.Head, seen.Store.ClusterID
+	}
+	if d.sink.Scheme == endpoint.Etcd && d.source.Scheme == endpoint.Etcd {
+		if seen, err := backend.Look(ctx, d.sink, d.opts); err == nil {
+			sink.Store.ClusterID = seen.Store.ClusterID
+		}
+	}
+	control := backend.Store()
+	for _, err := range []error{
+		endpoint.CheckSource(d.source, source.Store, control),
+		endpoint.CheckSink(d.sink, sink.Store, control),
+		endpoint.CheckLoop(d.source, d.sink, source.Store, sink.Store),
+	} {
+		if err != nil {
+			return 0, err
+		}
+	}
+	if d.at != nil && source.Head > 0 && *d.at > source.Head {
+		return 0, &changefeed.Fault{
+			Code: changefeed.CodeRequestInvalid, Field: "start", Value: d.start,
+			Detail: fmt.Sprintf("lies in the future: the source is at %s", source.Head),
+			Cure:   "give now, snapshot, or a position at or below the source's",
+		}
+	}
+	return source.Head, nil
+}
+
+// spec builds the record of a new changefeed. `now` becomes a position here if the source said where it is; else its
+// maintainer resolves it, once.
+func (d *draft) spec(head change.Position) record.Spec {
+	spec := record.Spec{
+		UID: changefeed.UID(uuid.NewString()), Namespace: d.id.Namespace, Name: d.id.Name,
+		Source: d.source.Record(), Sink: d.sink.Record(), Start: d.start, StartPosition: d.at,
+		Options: d.opts, Desired: changefeed.DesiredRunning,
+	}
+	if d.start == record.StartNow && head > 0 {
+		spec.StartPosition = &head
+	}
+	if spec.Options == nil {
+		spec.Options = changefeed.Options{}
+	}
+	return spec
+}
+
+// update returns the spec with what the request changes, and whether that is anything. What is fixed for a uid can't be
+// changed; source and sink only while nobody owns the changefeed.
+func (k Kinds) update(view View, request shape.Create, allowed literals) (record.Spec, bool, error) {
+	old := *view.Spec.Value
+	if old.Desired == changefeed.DesiredRemoved {
+		return old, false, beingRemoved(view.ID)
+	}
+	// What was shown with a hidden password means the one that is stored.
+	if request.Source == endpoint.Redact(old.Source) {
+		request.Source, allowed.source = old.Source, endpoint.AllowLiterals
+	}
+	if request.Sink == endpoint.Redact(old.Sink) {
+		request.Sink, allowed.sink = old.Sink, endpoint.AllowLiterals
+	}
+	if request.Start == "" {
+		request.Start = old.Start
+	}
+	request.Namespace, request.Name = view.ID.Namespace, view.ID.Name
+	next, err := k.validate(request, allowed)
+	if err != nil {
+		return old, false, err
+	}
+	if err := checkFixed(old, next); err != nil {
+		return old, false, err
+	}
+	spec := next.spec(0)
+	spec.UID, spec.StartPosition, spec.Desired, spec.Extra = old.UID, old.StartPosition, old.Desired, old.Extra
+	moved := spec.Source != old.Source || spec.Sink != old.Sink
+	if moved && !(old.Desired == changefeed.DesiredPaused && stateOf(&old, view.Epoch.Value, nil) == changefeed.StatePaused) {
+		return old, false, &changefeed.Fault{
+			Code: changefeed.CodeSpecConflict, Field: "changefeed", Value: view.ID.String(),
+			Detail: "is not paused: its source and sink can only be changed while it is", Cure: "pause it first",
+		}
+	}
+	return spec, moved || !maps.Equal(spec.Options, old.Options), nil
+}
+
+func checkFixed(old record.Spec, next draft) error {
+	fixed := func(field, was string) error {
+		return &changefeed.Fault{
+			Code: changefeed.CodeRequestInvalid, Field: field, Value: was, Detail: "is fixed for a changefeed",
+			Cure: "leave it as it was, or remove the changefeed and create it anew",
+		}
+	}
+	for field, pair := range map[string]struct {
+		was  string
+		next endpoint.URI
+	}{"source": {old.Source, next.source}, "sink": {old.Sink, next.sink}} {
+		was, err := endpoint.Parse(pair.was, endpoint.Policy{Field: field, Literals: endpoint.AllowLiterals})
+		if err != nil {
+			return fmt.Errorf("api: stored %s: %w", field, err)
+		}
+		if was.Target() != pair.next.Target() {
+			return fixed(field, was.String())
+		}
+	}
+	if next.start != old.Start {
+		return fixed("start", old.Start)
+	}
+	return nil
+}
+
+func beingRemoved(id changefeed.ID) error {
+	return &changefeed.Fault{
+		Code: changefeed.CodeSpecConflict, Field: "changefeed", Value: id.String(), Detail: "is being removed",
+		Cure: "wait until it is gone (changefeed remove --wait), and create it anew",
+	}
+}
+
+// parseAfter reads where a list goes on.
+func parseAfter(text string) (changefeed.ID, error) {
+	if text == "" {
+		return changefeed.ID{}, nil
+	}
+	if !strings.Contains(text, "/") {
+		return changefeed.ID{}, &changefeed.Fault{
+			Code: changefeed.CodeRequestInvalid, Field: "after", Value: fmt.Sprintf("%.100q", text), Detail: "is not namespace/name",
+			Cure: "give the next of the page before",
+		}
+	}
+	return changefeed.ParseID(text, "")
+}

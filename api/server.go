@@ -1,0 +1,226 @@
+package api
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"go.uber.org/zap"
+
+	"fencerow/api/shape"
+	"fencerow/changefeed"
+	"fencerow/endpoint"
+)
+
+// Bounds of the server.
+const (
+	bodyBytesMax   = 1 << 20 // a request is a spec, and a spec is a small record
+	headerBytesMax = 64 << 10
+	listDefault    = 100
+	listMax        = 1000
+	// requestMax is how long the records may take to answer; below a client's default of 30 s, so that it hears why.
+	requestMax = 20 * time.Second
+	// attemptsMax bounds how often a change is decided again that others overtook.
+	attemptsMax = 8
+)
+
+// Config is what a server is made with.
+type Config struct {
+	Cluster  string // name
+	Version  string
+	Kinds    Kinds
+	Literals endpoint.Literals
+	Tokens   Tokens
+	// Hosts are the names that this node goes by, beside its addresses.
+	Hosts []string
+	Level zap.AtomicLevel
+	// Gatherer is what /metrics shows.
+	Gatherer prometheus.Gatherer
+	// Client asks other nodes what only they know. Scheme is http or https.
+	Client *http.Client
+	Scheme string
+	Log    *zap.Logger
+}
+
+// Server answers the HTTP API. It is an http.Handler.
+type Server struct {
+	config  Config
+	backend Backend
+	mux     *http.ServeMux
+}
+
+// New returns a server that works on the backend.
+func New(config Config, backend Backend) *Server {
+	s := &Server{config: config, backend: backend, mux: http.NewServeMux()}
+	if s.config.Client == nil {
+		s.config.Client = &http.Client{}
+	}
+	if s.config.Scheme == "" {
+		s.config.Scheme = "http"
+	}
+	s.routes()
+	return s
+}
+
+// NewHTTPServer returns a net/http server around the handler with bounds on headers and idle connections. The caller
+// serves and shuts it down.
+func NewHTTPServer(handler http.Handler) *http.Server {
+	return &http.Server{
+		Handler: handler, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: headerBytesMax,
+	}
+}
+
+// handler answers a request with a status and a value, or with an error.
+type handler func(r *http.Request) (reply, error)
+
+// reply is an answer: Body as JSON, with an ETag if there is one.
+type reply struct {
+	status int
+	etag   string
+	body   any
+}
+
+func (s *Server) routes() {
+	const prefix = "/api/v1"
+	for pattern, h := range map[string]handler{
+		"GET /cluster":                        s.cluster,
+		"GET /nodes":                          s.nodes,
+		"GET /local":                          s.local,
+		"GET /changefeeds":                    s.list,
+		"GET /changefeeds/{namespace}/{name}": s.get,
+		"GET /changefeeds/{namespace}/{name}/spans":   s.spans,
+		"GET /changefeeds/{namespace}/{name}/history": s.history,
+		"GET /changefeeds/{namespace}/{name}/head":    s.head,
+		"POST /changefeeds":                           s.create,
+		"PUT /changefeeds/{namespace}/{name}":         s.put,
+		"DELETE /changefeeds/{namespace}/{name}":      s.remove,
+		"POST /changefeeds/{namespace}/{name}/pause":  s.pause,
+		"POST /changefeeds/{namespace}/{name}/resume": s.resume,
+		"POST /changefeeds/{namespace}/{name}/bump":   s.bump,
+		"POST /coordinator/resign":                    s.resign,
+		"PUT /log-level":                              s.logLevel,
+		"GET /openapi.json":                           s.openapi,
+	} {
+		method, path, _ := strings.Cut(pattern, " ")
+		role := RoleAdmin
+		if method == http.MethodGet {
+			role = RoleViewer
+		}
+		s.mux.Handle(method+" "+prefix+path, s.answer(role, h))
+	}
+	s.mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { writeHealth(w, s.backend.Healthy()) })
+	s.mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) { writeHealth(w, s.backend.Ready()) })
+	metrics := promhttp.HandlerFor(s.config.Gatherer, promhttp.HandlerOpts{MaxRequestsInFlight: 4})
+	s.mux.HandleFunc("GET /metrics", func(w http.ResponseWriter, r *http.Request) {
+		if err := errors.Join(s.checkHost(r), s.authorize(r, RoleViewer)); err != nil {
+			writeProblem(w, err)
+			return
+		}
+		metrics.ServeHTTP(w, r)
+	})
+	s.mux.HandleFunc("/", s.unknown)
+}
+
+// ServeHTTP answers a request.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	w.Header().Set("Cache-Control", "no-store")
+	s.mux.ServeHTTP(w, r)
+}
+
+func (s *Server) answer(role Role, h handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if err := s.checkHost(r); err != nil {
+			writeProblem(w, err)
+			return
+		}
+		if err := s.authorize(r, role); err != nil {
+			writeProblem(w, err)
+			return
+		}
+		ctx, cancel := context.WithTimeout(r.Context(), requestMax)
+		defer cancel()
+		r.Body = http.MaxBytesReader(w, r.Body, bodyBytesMax)
+		out, err := h(r.WithContext(ctx))
+		if err != nil {
+			s.logFailure(r, err)
+			writeProblem(w, err)
+			return
+		}
+		if out.etag != "" {
+			w.Header().Set("ETag", `"`+out.etag+`"`)
+		}
+		if out.body == nil {
+			w.WriteHeader(out.status)
+			return
+		}
+		writeJSON(w, out.status, out.body)
+	})
+}
+
+// logFailure logs what is our own failure, not the caller's.
+func (s *Server) logFailure(r *http.Request, err error) {
+	if problem := problemOf(err); problem.Status >= http.StatusInternalServerError && s.config.Log != nil {
+		s.config.Log.Warn("request failed", zap.String("method", r.Method), zap.String("path", r.URL.Path),
+			zap.String("code", string(problem.Code)), zap.Error(err))
+	}
+}
+
+func (s *Server) unknown(w http.ResponseWriter, r *http.Request) {
+	status := http.StatusNotFound
+	detail := "is no path of this API"
+	for _, method := range []string{http.MethodGet, http.MethodPost, http.MethodPut, http.MethodDelete} {
+		probe := &http.Request{Method: method, URL: r.URL, Host: r.Host}
+		if _, pattern := s.mux.Handler(probe); pattern != "/" && pattern != "" {
+			status, detail = http.StatusMethodNotAllowed, "does not take "+r.Method
+		}
+	}
+	writeProblem(w, refuse(status, &changefeed.Fault{
+		Code: changefeed.CodeRequestInvalid, Field: "path", Value: fmt.Sprintf("%.200q", r.URL.Path), Detail: detail,
+		Cure: "see /api/v1/openapi.json",
+	}))
+}
+
+func writeHealth(w http.ResponseWriter, err error) {
+	if err != nil {
+		writeJSON(w, http.StatusServiceUnavailable, shape.Health{Status: "unavailable", Reason: err.Error()})
+		return
+	}
+	writeJSON(w, http.StatusOK, shape.Health{Status: "ok"})
+}
+
+// decode reads a JSON body. Unknown fields are refused: in a request they are misspelt.
+func decode(r *http.Request, into any) error {
+	decoder := json.NewDecoder(r.Body)
+	decoder.DisallowUnknownFields()
+	err := decoder.Decode(into)
+	var large *http.MaxBytesError
+	switch {
+	case errors.As(err, &large):
+		return &changefeed.Fault{Code: changefeed.CodeLimitExceeded, Field: "body", Detail: fmt.Sprintf("has more than %d bytes", bodyBytesMax),
+			Cure: "send less"}
+	case err != nil:
+		return &changefeed.Fault{Code: changefeed.CodeRequestInvalid, Field: "body", Detail: "is not the JSON that is taken here", Err: err,
+			Cure: "see /api/v1/openapi.json"}
+	}
+	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
+		return &changefeed.Fault{Code: changefeed.CodeRequestInvalid, Field: "body", Detail: "has something after its JSON",
+			Cure: "send one JSON object"}
+	}
+	return nil
+}
+
+// decodeOptional is decode for requests whose body may be left out.
+func decodeOptional(r *http.Request, into any) error {
+	if r.ContentLength == 0 {
+		return nil
+	}
+	return decode(r, into)
+}

@@ -1,0 +1,160 @@
+// Package shape holds what the HTTP API says, as JSON: the one place where its field names stand, for the server and
+// for its client. Epochs, seqs, terms and counts are numbers; positions and revisions are decimal strings; what is
+// absent is omitted; readers ignore fields that they do not know.
+package shape
+
+import (
+	"time"
+
+	"fencerow/change"
+	"fencerow/changefeed"
+	"fencerow/fence"
+	"fencerow/record"
+)
+
+// Changefeed is a changefeed as people see it: the spec, who owns it, and how far it is.
+type Changefeed struct {
+	Namespace     string             `json:"namespace"`
+	Name          string             `json:"name"`
+	UID           changefeed.UID     `json:"uid,omitempty"`
+	Source        string             `json:"source,omitempty"` // a password reads xxxxx
+	Sink          string             `json:"sink,omitempty"`
+	Start         string             `json:"start,omitempty"`
+	StartPosition *change.Position   `json:"start_position,omitempty"`
+	Options       changefeed.Options `json:"options,omitempty"`
+	Desired       changefeed.Desired `json:"desired,omitempty"`
+	State         changefeed.State   `json:"state"`
+	Reason        changefeed.Reason  `json:"reason,omitempty"` // of the current epoch
+	Error         *record.Error      `json:"error,omitempty"`
+	Stalled       *record.Stalled    `json:"stalled,omitempty"`
+	Epoch         fence.Epoch        `json:"epoch,omitempty"`
+	Owner         changefeed.NodeID  `json:"owner,omitempty"`
+	OwnerName     string             `json:"owner_name,omitempty"`
+	Checkpoint    *change.Position   `json:"checkpoint,omitempty"`
+	Resolved      *change.Position   `json:"resolved,omitempty"`
+	LagSeconds    *float64           `json:"lag_seconds,omitempty"`
+	Spans         int                `json:"spans,omitempty"`
+	Created       *time.Time         `json:"created,omitempty"`
+	Updated       *time.Time         `json:"updated,omitempty"`
+	Revision      string             `json:"revision"` // the ETag
+}
+
+// ID returns the changefeed's name.
+func (c *Changefeed) ID() changefeed.ID { return changefeed.ID{Namespace: c.Namespace, Name: c.Name} }
+
+// Create is what a changefeed is created or updated with.
+type Create struct {
+	Namespace string             `json:"namespace,omitempty"`
+	Name      string             `json:"name"`
+	Source    string             `json:"source"`
+	Sink      string             `json:"sink"`
+	Start     string             `json:"start,omitempty"`
+	Options   changefeed.Options `json:"options,omitempty"`
+}
+
+// Bump asks for a new epoch; with Above one above it, for all changefeeds from then on.
+type Bump struct {
+	Above *fence.Epoch `json:"above,omitempty"`
+}
+
+// LogLevel sets what a node logs.
+type LogLevel struct {
+	Level string `json:"level"`
+}
+
+// List is a page of a list. Next is given to `after` for the following page; absent at the end.
+type List[T any] struct {
+	Items []T    `json:"items"`
+	Next  string `json:"next,omitempty"`
+}
+
+// Cluster is the cluster.
+type Cluster struct {
+	Cluster     string       `json:"cluster"`
+	ClusterID   string       `json:"cluster_id"`
+	Version     string       `json:"version"`
+	Level       int          `json:"level"`
+	Coordinator *Coordinator `json:"coordinator,omitempty"`
+	Nodes       []Node       `json:"nodes"`
+}
+
+// Coordinator is who decides on ownership now.
+type Coordinator struct {
+	Node changefeed.NodeID `json:"node"`
+	Name string            `json:"name"`
+	Term int64             `json:"term"`
+}
+
+// Node is a node's record and what it does.
+type Node struct {
+	ID          changefeed.NodeID   `json:"id"`
+	Name        string              `json:"name"`
+	HTTP        string              `json:"http"`
+	Peer        string              `json:"peer"`
+	Version     string              `json:"version"`
+	Level       int                 `json:"level"`
+	Started     time.Time           `json:"started"`
+	Liveness    record.Liveness     `json:"liveness"`
+	Unreachable []changefeed.NodeID `json:"unreachable"`
+	Coordinator bool                `json:"coordinator"`
+	Maintainers *int                `json:"maintainers,omitempty"` // absent if the node didn't say
+	Dispatchers *int                `json:"dispatchers,omitempty"`
+}
+
+// Local is what a node knows of itself alone.
+type Local struct {
+	Node        changefeed.NodeID `json:"node"`
+	Maintainers int               `json:"maintainers"`
+	Dispatchers int               `json:"dispatchers"`
+}
+
+// Span is one span of a changefeed's cover.
+type Span struct {
+	Start      changefeed.Key    `json:"start"`
+	End        changefeed.Key    `json:"end"` // empty: the end of the key space
+	Node       changefeed.NodeID `json:"node,omitempty"`
+	NodeName   string            `json:"node_name,omitempty"`
+	Epoch      fence.Epoch       `json:"epoch,omitempty"`
+	Seq        fence.Seq         `json:"seq,omitempty"`
+	State      string            `json:"state"`
+	Checkpoint *change.Position  `json:"checkpoint,omitempty"`
+	Resolved   *change.Position  `json:"resolved,omitempty"`
+	LagSeconds *float64          `json:"lag_seconds,omitempty"`
+}
+
+// Ownership is one epoch of a changefeed. The current one has no Until.
+type Ownership struct {
+	UID             changefeed.UID    `json:"uid"`
+	Epoch           fence.Epoch       `json:"epoch"`
+	Owner           changefeed.NodeID `json:"owner"`
+	OwnerName       string            `json:"owner_name"`
+	Term            int64             `json:"term"`
+	Reason          changefeed.Reason `json:"reason"`
+	From            time.Time         `json:"from"`
+	Until           *time.Time        `json:"until,omitempty"`
+	FinalCheckpoint *change.Position  `json:"final_checkpoint,omitempty"`
+	Ended           string            `json:"ended,omitempty"`
+}
+
+// Problem says what was refused or failed: application/problem+json.
+type Problem struct {
+	Type   string          `json:"type"`
+	Title  string          `json:"title"`
+	Status int             `json:"status"`
+	Code   changefeed.Code `json:"code"`
+	Detail string          `json:"detail"`
+	Field  string          `json:"field,omitempty"`
+	Value  string          `json:"value,omitempty"`
+	Cure   string          `json:"cure,omitempty"`
+}
+
+// Head is where a source is now.
+type Head struct {
+	Head change.Position `json:"head"`
+}
+
+// Health is the answer of /healthz and /readyz.
+type Health struct {
+	Status string `json:"status"` // ok, or unavailable
+	Reason string `json:"reason,omitempty"`
+}
