@@ -43,7 +43,8 @@ func (c *Core) place(now changefeed.Time, envelope *message.Envelope, body messa
 		c.tell(c.status(now, d))
 		return
 	}
-	if c.terms == nil { // this owner's Bootstrap was not admitted: what to run is not known
+	// Without this owner's Bootstrap it is not known what to run.
+	if c.terms == nil { // fence:F12
 		c.refuse(envelope, fence.RefusedUnconfirmed)
 		return
 	}

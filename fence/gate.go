@@ -138,7 +138,8 @@ func (g *Gate) Confirm(c, record Claimant) error {
 	if c.Owner == "" || c != record || g.held != c { // fence:F12
 		return RefusedUnconfirmed
 	}
-	if g.removed { // fence:F15 — the deletion was seen after the record was read
+	// The deletion may have been seen after the record was read.
+	if g.removed { // fence:F15
 		return RefusedUID
 	}
 	return nil
@@ -153,7 +154,8 @@ func (g *Gate) Observe(record Claimant) (raised bool) {
 	}
 	// A record without an epoch counts only while the cluster is being upgraded, and until a real epoch was seen.
 	legacy := record.Epoch == 0 && g.legacy && g.held.Epoch == 0 && record.UID != "" && g.held != record // fence:F14
-	if record.Epoch <= g.held.Epoch && !legacy {                                                         // fence:F13
+
+	if record.Epoch <= g.held.Epoch && !legacy { // fence:F13
 		return false
 	}
 	g.held, g.removed = record, false
