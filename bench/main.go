@@ -1,0 +1,97 @@
+// Command bench measures cdc-node against the tools that people would use instead, as separate processes on the same
+// etcd with the same keys and values, interleaved, and prints medians and spreads as ratios of one run: machines differ
+// and are noisy, ratios hold. It writes docs/benchmarks.md and exits 1 if a row is below what it must be.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+)
+
+func main() {
+	if len(os.Args) > 1 && children[os.Args[1]] != nil {
+		if err := children[os.Args[1]](os.Args[2:]); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	code := run(ctx)
+	stop()
+	os.Exit(code)
+}
+
+// roundsDefault gives each side a median of five.
+const roundsDefault = 5
+
+func run(ctx context.Context) int {
+	rounds := flag.Int("rounds", roundsDefault, "rounds of each row, each side once a round")
+	only := flag.String("rows", "", "comma-separated names of rows; empty is all")
+	report := flag.String("report", "docs/benchmarks.md", "where the table is written; empty writes none")
+	flag.Parse()
+	dir, err := os.MkdirTemp("", "fencerow-bench-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		return 1
+	}
+	defer func() { _ = os.RemoveAll(dir) }()
+	b := &bench{dir: dir, rounds: *rounds, binary: filepath.Join(dir, "cdc-node")}
+	build := exec.CommandContext(ctx, "go", "build", "-o", b.binary, "./cmd/cdc-node")
+	build.Stderr = os.Stderr
+	if err := build.Run(); err != nil {
+		fmt.Fprintln(os.Stderr, "bench: build cdc-node:", err)
+		return 1
+	}
+	var done []outcome
+	for _, row := range rows {
+		if *only != "" && !strings.Contains(","+*only+",", ","+row.name+",") {
+			continue
+		}
+		fmt.Fprintf(os.Stderr, "\n%s: %s\n", row.name, row.what)
+		began := time.Now()
+		result, err := row.measure(ctx, b)
+		if ctx.Err() != nil {
+			fmt.Fprintln(os.Stderr, "bench: interrupted")
+			return 1
+		}
+		one := outcome{row: row, result: result, err: err, took: time.Since(began)}
+		fmt.Fprintln(os.Stderr, one.line())
+		done = append(done, one)
+	}
+	text := table(done)
+	fmt.Println(text)
+	if *report != "" && *only == "" {
+		if err := writeReport(*report, text); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+	}
+	if err := judge(done); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return 0
+}
+
+// judge returns an error that names every row that is below its bound or could not be run.
+func judge(done []outcome) error {
+	var faults []error
+	for _, one := range done {
+		if one.err != nil {
+			faults = append(faults, fmt.Errorf("bench: %s could not be run: %w", one.row.name, one.err))
+		} else if !one.row.holds(one.result) {
+			faults = append(faults, fmt.Errorf("bench: %s must be %s and is %s", one.row.name, one.row.must, one.result.headline(one.row)))
+		}
+	}
+	return errors.Join(faults...)
+}

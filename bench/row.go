@@ -1,0 +1,146 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"runtime"
+	"slices"
+	"strings"
+	"time"
+)
+
+// row is one line of the table.
+type row struct {
+	name     string
+	what     string
+	baseline string
+	must     string // as people read it
+	bound    float64
+	atLeast  bool // the headline must be at least bound, else at most
+	unit     string
+	measure  func(context.Context, *bench) (result, error)
+}
+
+// result of a row: the samples of both sides, or of ours alone.
+type result struct {
+	ours     []float64
+	baseline []float64 // empty: ours is judged alone
+	// inverse says that less is faster, and that the headline is baseline / ours.
+	inverse bool
+}
+
+type outcome struct {
+	row    row
+	result result
+	err    error
+	took   time.Duration
+}
+
+// headline is the figure that is judged: the median of the rounds' ratios, or our median.
+func (r result) figure() float64 {
+	if len(r.baseline) == 0 {
+		return median(r.ours)
+	}
+	var ratios []float64
+	for i := range min(len(r.ours), len(r.baseline)) {
+		if r.inverse {
+			ratios = append(ratios, r.baseline[i]/r.ours[i])
+		} else {
+			ratios = append(ratios, r.ours[i]/r.baseline[i])
+		}
+	}
+	return median(ratios)
+}
+
+func (r result) headline(of row) string {
+	if len(r.baseline) == 0 {
+		return fmt.Sprintf("%.3g %s", r.figure(), of.unit)
+	}
+	return fmt.Sprintf("%.2f ×", r.figure())
+}
+
+func (r row) holds(of result) bool {
+	if r.atLeast {
+		return of.figure() >= r.bound
+	}
+	return of.figure() <= r.bound
+}
+
+func (o outcome) line() string {
+	if o.err != nil {
+		return fmt.Sprintf("| %s | %s | %s | NOT RUN: %v | | | |", o.row.what, o.row.baseline, o.row.must, o.err)
+	}
+	verdict := "holds"
+	if !o.row.holds(o.result) {
+		verdict = "**below**"
+	}
+	return fmt.Sprintf("| %s | %s | %s | %s | %s | %s | %s |", o.row.what, o.row.baseline, o.row.must,
+		o.result.headline(o.row), spread(o.result.ours, o.row.unit), spread(o.result.baseline, o.row.unit), verdict)
+}
+
+func table(done []outcome) string {
+	var out strings.Builder
+	out.WriteString("| what | baseline | must be | is | ours: median (min–max) | baseline: median (min–max) | |\n")
+	out.WriteString("|---|---|---|---|---|---|---|\n")
+	for _, one := range done {
+		out.WriteString(one.line() + "\n")
+	}
+	return out.String()
+}
+
+func writeReport(path, text string) error {
+	page := fmt.Sprintf(`# Benchmarks
+
+Made by %smake bench%s on %s, %d processors, %s. Each row runs both sides as separate processes on the same etcd
+processes with the same keys, values and fsync, in turn (A B, B A, …), and judges the median of the rounds' ratios. A ratio holds over
+machines; the figures beside it are of this one. The command exits 1 if a row is below what it must be.
+
+%s`, "`", "`", time.Now().Format(time.DateOnly), runtime.NumCPU(), runtime.Version(), text)
+	if err := os.WriteFile(path, []byte(page), 0o644); err != nil { //nolint:gosec // a page of the documentation
+		return fmt.Errorf("bench: write the report: %w", err)
+	}
+	return nil
+}
+
+func median(samples []float64) float64 {
+	if len(samples) == 0 {
+		return 0
+	}
+	sorted := slices.Sorted(slices.Values(samples))
+	middle := len(sorted) / 2
+	if len(sorted)%2 == 0 {
+		return (sorted[middle-1] + sorted[middle]) / 2
+	}
+	return sorted[middle]
+}
+
+func spread(samples []float64, unit string) string {
+	if len(samples) == 0 {
+		return "–"
+	}
+	return fmt.Sprintf("%.3g (%.3g–%.3g) %s", median(samples), slices.Min(samples), slices.Max(samples), unit)
+}
+
+// rounds runs both sides once a round, in turn A B, B A, A B, …
+func (b *bench) interleave(ours, baseline func() (float64, error)) (result, error) {
+	var out result
+	for i := range b.rounds {
+		sides := []struct {
+			run  func() (float64, error)
+			into *[]float64
+		}{{ours, &out.ours}, {baseline, &out.baseline}}
+		if i%2 == 1 {
+			slices.Reverse(sides)
+		}
+		for _, side := range sides {
+			value, err := side.run()
+			if err != nil {
+				return out, err
+			}
+			*side.into = append(*side.into, value)
+		}
+		fmt.Fprintf(os.Stderr, "  round %d: ours %.4g, baseline %.4g\n", i+1, out.ours[i], out.baseline[i])
+	}
+	return out, nil
+}

@@ -1,0 +1,96 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+	"go.uber.org/zap"
+	"golang.org/x/sync/errgroup"
+
+	"fencerow/coordinator"
+	"fencerow/epochstore"
+	"fencerow/fence"
+)
+
+// campaignPause is between two terms, so that a node whose terms end at once does not spin.
+const campaignPause = 100 * time.Millisecond
+
+// resignMax bounds the resignation of a coordinator that leaves.
+const resignMax = 2 * time.Second
+
+// campaign stands for election for as long as the life lasts, and coordinates whenever it is elected.
+func (l *life) campaign(ctx context.Context) error {
+	for ctx.Err() == nil {
+		lead, err := l.store.Campaign(ctx, l.session, l.id)
+		if err != nil {
+			if ctx.Err() != nil || errors.Is(err, epochstore.ErrSessionOver) {
+				return nil // the session ends the life by itself
+			}
+			l.log.Warn("election failed; trying again", zap.Error(err))
+			wait(ctx, campaignPause)
+			continue
+		}
+		l.term.Store(lead.Term())
+		err = l.coordinate(ctx, lead)
+		l.term.Store(0)
+		l.resign(ctx, lead)
+		if err != nil && ctx.Err() == nil {
+			l.log.Info("term ended", zap.Int64("term", lead.Term()), zap.Error(err))
+			wait(ctx, campaignPause)
+		}
+	}
+	return nil
+}
+
+// coordinate runs one term. Everything of it has ended when it returns: one context per term.
+func (l *life) coordinate(ctx context.Context, lead *epochstore.Lead) error {
+	watch := l.store.Watch(epochstore.WatchConfig{Kinds: coordinatorKinds(), Clock: epochstore.BootTime, Logger: l.log})
+	inputs := newCoordinatorWatch(watch)
+	driver, err := coordinator.NewDriver(coordinator.Config{
+		Term: lead.Term(), SessionTTL: l.session.TTL(), Nonce: uuid.NewString,
+	}, coordinator.Parts{
+		Store: leading{lead: lead, store: l.store}, Watch: inputs, Metrics: l.metrics.coordinator, Log: l.log,
+	})
+	if err != nil {
+		return fmt.Errorf("node: coordinator: %w", err)
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return watch.Run(ctx) })
+	group.Go(func() error { return inputs.run(ctx) })
+	group.Go(func() error { return lead.Wait(ctx) })
+	group.Go(func() error { return ended(driver.Run(ctx)) })
+	return group.Wait()
+}
+
+// ended makes the end of a driver end its term, also when it ended without an error.
+func ended(err error) error {
+	if err == nil {
+		return fence.ErrDeposed
+	}
+	return err
+}
+
+// resign gives the term back, so that nobody waits for the lease. A term that is over has nothing to give.
+func (l *life) resign(ctx context.Context, lead *epochstore.Lead) {
+	if !l.session.Alive() {
+		return
+	}
+	bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), resignMax)
+	defer cancel()
+	if err := lead.Resign(bounded); err != nil {
+		l.log.Info("the term was not given back; it ends with the lease", zap.Error(err))
+	}
+}
+
+// wait pauses until d has passed or ctx ends.
+func wait(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-timer.C:
+	}
+}

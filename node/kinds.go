@@ -1,0 +1,24 @@
+package node
+
+import (
+	"slices"
+
+	"fencerow/api"
+	"fencerow/changefeed"
+	"fencerow/dispatcher"
+	"fencerow/endpoint"
+	"fencerow/maintainer"
+	"fencerow/sink/file"
+	etcdsource "fencerow/source/etcd"
+)
+
+// Kinds returns the kinds of sources and sinks that this version has, and the options that each takes.
+func Kinds() api.Kinds {
+	return api.Kinds{
+		Sources: map[endpoint.Scheme][]changefeed.Option{endpoint.Etcd: etcdsource.Options()},
+		Sinks: map[endpoint.Scheme][]changefeed.Option{
+			endpoint.Etcd: endpoint.TLSOptions(), endpoint.File: file.Options(), endpoint.Stdout: nil, endpoint.Blackhole: nil,
+		},
+		Common: slices.Concat(maintainer.Options(), dispatcher.Options()),
+	}
+}

@@ -1,0 +1,93 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"fencerow/changefeed"
+	"fencerow/coordinator"
+	"fencerow/epochstore"
+	"fencerow/fence"
+)
+
+// leading does the coordinator's writes under one term.
+type leading struct {
+	lead  *epochstore.Lead
+	store *epochstore.Store
+}
+
+func (l leading) Bump(ctx context.Context, decisions []coordinator.Decision) []coordinator.Outcome {
+	bumps := make([]epochstore.Bump, len(decisions))
+	for i, d := range decisions {
+		bumps[i] = epochstore.Bump{
+			ID: d.ID, Previous: seen(d.Previous, d.PreviousRevision), Spec: seen(d.Spec, d.SpecRevision),
+			SeenRevision: d.SeenRevision, Owner: d.Owner, OwnerName: d.OwnerName, Reason: d.Reason,
+			Status: seen(d.Status, d.StatusRevision), Planned: d.Planned, Nonce: d.Nonce,
+		}
+	}
+	outcomes := make([]coordinator.Outcome, len(decisions))
+	for i, result := range l.lead.Bump(ctx, bumps) {
+		outcomes[i] = coordinator.Outcome{Err: termError(result.Err), Revision: result.Epoch.ModRevision}
+		if result.Epoch.Record != nil {
+			outcomes[i].Record = *result.Epoch.Record
+		}
+	}
+	return outcomes
+}
+
+func (l leading) RequestHandoffs(ctx context.Context, handoffs []coordinator.Handoff) []error {
+	requests := make([]epochstore.Handoff, len(handoffs))
+	for i, h := range handoffs {
+		requests[i] = epochstore.Handoff{
+			ID: h.ID, Epoch: seen(h.Record, h.EpochRevision), To: h.To, ToName: h.ToName, Reason: h.Reason,
+		}
+	}
+	errs := l.lead.RequestHandoffs(ctx, requests)
+	for i, err := range errs {
+		errs[i] = termError(err)
+	}
+	return errs
+}
+
+func (l leading) Remove(ctx context.Context, r coordinator.Removal) error {
+	view, err := l.store.Changefeed(ctx, r.ID)
+	if err != nil {
+		return err
+	}
+	// The decision was made on these very records, or it is made afresh.
+	if view.Spec.ModRevision != r.SpecRevision || view.Epoch.ModRevision != r.EpochRevision {
+		return fmt.Errorf("node: remove %s: %w", r.ID, epochstore.ErrConflict)
+	}
+	return termError(l.lead.Remove(ctx, epochstore.Removal{
+		ID: r.ID, Spec: view.Spec, Epoch: view.Epoch, Status: view.Status,
+	}))
+}
+
+func (l leading) TrimHistory(ctx context.Context, id changefeed.ID) error {
+	return termError(l.lead.TrimHistory(ctx, id))
+}
+
+func (l leading) RaiseLevel(ctx context.Context, level int) error {
+	return termError(l.lead.RaiseLevel(ctx, level))
+}
+
+func (l leading) Probe(ctx context.Context) error { return termError(l.lead.Probe(ctx)) }
+
+// termError says deposed where the store says that the term is over.
+func termError(err error) error {
+	if errors.Is(err, epochstore.ErrTermOver) || errors.Is(err, epochstore.ErrSessionOver) {
+		return fmt.Errorf("%w: %w", fence.ErrDeposed, err)
+	}
+	return err
+}
+
+// seen is a record with the revision that pins it; none for revision 0.
+func seen[T any](value *T, revision int64) epochstore.Seen[T] {
+	if revision == 0 {
+		return epochstore.Seen[T]{}
+	}
+	return epochstore.Seen[T]{Record: value, ModRevision: revision, CreateRevision: revision}
+}
+
+var _ coordinator.Store = leading{}

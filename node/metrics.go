@@ -1,0 +1,42 @@
+package node
+
+import (
+	"fmt"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"fencerow/coordinator"
+	"fencerow/dispatcher"
+	"fencerow/maintainer"
+	"fencerow/peer"
+)
+
+// metrics are those of all parts of the process, in one registry.
+type metrics struct {
+	registry    *prometheus.Registry
+	coordinator *coordinator.Metrics
+	maintainer  *maintainer.Metrics
+	dispatcher  *dispatcher.Metrics
+	peer        *peer.Metrics
+	remaining   prometheus.Gauge
+}
+
+func newMetrics() (*metrics, error) {
+	m := &metrics{registry: prometheus.NewRegistry()}
+	m.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	var err error
+	if m.maintainer, err = maintainer.NewMetrics(m.registry); err != nil {
+		return nil, fmt.Errorf("node: %w", err)
+	}
+	if m.coordinator, err = coordinator.NewMetrics(m.registry); err != nil {
+		return nil, fmt.Errorf("node: %w", err)
+	}
+	m.dispatcher = dispatcher.NewMetrics(m.registry)
+	m.peer = peer.NewMetrics(m.registry)
+	m.remaining = prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "cdc_session_remaining_seconds",
+		Help: "Seconds until the local deadline of the node's session; 0 without a session.",
+	})
+	return m, m.registry.Register(m.remaining)
+}

@@ -1,0 +1,237 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"go.uber.org/zap"
+
+	"fencerow/changefeed"
+	"fencerow/dispatcher"
+	"fencerow/epochstore"
+	"fencerow/maintainer"
+	"fencerow/record"
+)
+
+// readEpochs tells both hosts who owns what, in the order of the watch. joined is the revision of the node's record: a
+// host admits nothing before it has listed at or after it.
+func (l *life) readEpochs(ctx context.Context, joined int64) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case update := <-l.epochs.Updates():
+			if update.Snapshot {
+				if update.Revision < joined {
+					return fmt.Errorf("node: the records were listed at revision %d, before this node joined at %d", update.Revision, joined)
+				}
+				if err := l.listEpochs(ctx, update.Changes); err != nil {
+					return ignoreEnd(ctx, err)
+				}
+				l.joined.Store(true)
+				continue
+			}
+			for _, change := range update.Changes {
+				if err := l.observeEpoch(ctx, change); err != nil {
+					return ignoreEnd(ctx, err)
+				}
+			}
+		}
+	}
+}
+
+func (l *life) listEpochs(ctx context.Context, changes []epochstore.Change) error {
+	records := make(map[changefeed.ID]record.Epoch, len(changes))
+	owned := make([]maintainer.Ownership, 0, len(changes))
+	for _, change := range changes {
+		if own, ok := ownership(change); ok {
+			records[own.ID] = own.Record
+			owned = append(owned, own)
+		} else {
+			l.reportInvalid(change)
+		}
+	}
+	l.dispatchers.Listed(records)
+	return l.maintainers.Listed(ctx, owned)
+}
+
+func (l *life) observeEpoch(ctx context.Context, change epochstore.Change) error {
+	if change.Deleted {
+		l.dispatchers.Deleted(change.Ref.ID)
+		l.statuses.forget(change.Ref.ID)
+		return l.maintainers.Deleted(ctx, change.Ref.ID)
+	}
+	own, ok := ownership(change)
+	if !ok {
+		l.reportInvalid(change)
+		return nil
+	}
+	if own.Record.Owner != l.id {
+		l.statuses.forget(own.ID)
+	}
+	l.dispatchers.Observed(own.ID, own.Record)
+	return l.maintainers.Observed(ctx, own)
+}
+
+// reportInvalid says that a record is left alone. The coordinator and the API show it as a state too.
+func (l *life) reportInvalid(change epochstore.Change) {
+	if change.Err != nil {
+		l.log.Error("record does not parse; what it is about is left as it is", zap.String("key", change.Key), zap.Error(change.Err))
+	}
+}
+
+// readNodes keeps the peers, and tells the maintainers which nodes there are.
+func (l *life) readNodes(ctx context.Context) error {
+	known := make(map[changefeed.NodeID]record.Node)
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case update := <-l.nodes.Updates():
+			if len(update.Changes) == 0 && !update.Snapshot {
+				continue
+			}
+			for _, change := range update.Changes {
+				node, ok := change.Record.(*record.Node)
+				if change.Deleted || !ok {
+					delete(known, change.Ref.Node)
+					continue
+				}
+				known[node.ID] = *node
+			}
+			l.tellNodes(known, update.Revision)
+		}
+	}
+}
+
+func (l *life) tellNodes(known map[changefeed.NodeID]record.Node, revision int64) {
+	addresses := make(map[changefeed.NodeID]string, len(known))
+	list := maintainer.Nodes{Revision: revision}
+	for _, id := range slices.Sorted(maps.Keys(known)) {
+		addresses[id] = known[id].Peer
+		list.Nodes = append(list.Nodes, known[id])
+	}
+	l.peers.SetPeers(addresses)
+	l.maintainers.NodesChanged(list)
+	l.known.Store(&list)
+}
+
+// readHandoffs tells the maintainers who is asked to release.
+func (l *life) readHandoffs(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case update := <-l.handoffs.Updates():
+			for _, change := range update.Changes {
+				if handoff, ok := change.Record.(*record.Handoff); ok && !change.Deleted {
+					l.maintainers.Handoff(change.Ref.ID, *handoff)
+				} else if change.Deleted {
+					l.maintainers.HandoffDeleted(change.Ref.ID)
+				}
+			}
+		}
+	}
+}
+
+// publishEvery is how often what the node says of itself is looked at.
+const publishEvery = 500 * time.Millisecond
+
+// publish keeps the node's own record: its liveness, and the peers that it can't reach.
+func (l *life) publish(ctx context.Context, registration epochstore.Registration) error {
+	ticker := time.NewTicker(publishEvery)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-l.leavingSoon:
+		case <-ticker.C:
+		}
+		node := registration.Node
+		node.Liveness, node.Unreachable = record.Alive, l.peers.Unreachable()
+		if l.leaving.Load() {
+			node.Liveness = record.Stopping
+		}
+		slices.Sort(node.Unreachable)
+		if node.Liveness == registration.Node.Liveness && slices.Equal(node.Unreachable, registration.Node.Unreachable) {
+			continue
+		}
+		next, err := l.store.UpdateNode(ctx, registration, node)
+		switch {
+		case err == nil:
+			registration = next
+		case errors.Is(err, epochstore.ErrSessionOver):
+			return errLifeOver
+		case ctx.Err() == nil:
+			l.log.Warn("the node's record was not updated; trying again", zap.Error(err))
+		}
+	}
+}
+
+// handOver says that the node leaves, and waits until what it owns has gone to others, if there are any.
+func (l *life) handOver(ctx context.Context, timeout <-chan time.Time) {
+	select {
+	case l.leavingSoon <- struct{}{}:
+	default:
+	}
+	ticker := time.NewTicker(handOverLook)
+	defer ticker.Stop()
+	for l.maintainers.Count() > 0 && l.successors() > 0 {
+		select {
+		case <-ctx.Done():
+			return
+		case <-timeout:
+			return
+		case <-ticker.C:
+		}
+	}
+}
+
+// handOverLook is how often a leaving node looks whether anything is left.
+const handOverLook = 20 * time.Millisecond
+
+// successors counts the other nodes that can take over.
+func (l *life) successors() int {
+	list := l.known.Load()
+	if list == nil {
+		return 0
+	}
+	count := 0
+	for _, node := range list.Nodes {
+		if node.ID != l.id && node.Liveness == record.Alive {
+			count++
+		}
+	}
+	return count
+}
+
+// evicting writes to the records that an eviction of this node is done.
+type evicting struct {
+	store *epochstore.Store
+	node  changefeed.NodeID
+}
+
+func (e evicting) Acknowledge(ctx context.Context, done dispatcher.Acknowledgement) error {
+	evictions, err := e.store.Evictions(ctx, done.UID)
+	if err != nil {
+		return err
+	}
+	stored, found := evictions[e.node]
+	if !found {
+		return nil // the maintainer took it back
+	}
+	return e.store.AcknowledgeEviction(ctx, done.UID, e.node, stored)
+}
+
+// ignoreEnd returns nil for an error that the end of ctx has caused.
+func ignoreEnd(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
+}
