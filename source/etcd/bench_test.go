@@ -57,26 +57,34 @@ func BenchmarkCatchUp(b *testing.B) {
 			b.ReportMetric(float64(n)*float64(b.N)/b.Elapsed().Seconds(), "changes/s")
 		})
 	}
-	run("lanes", func() int {
-		s := openAt(b, member.Endpoint[len("http://"):], p, nil)
-		head := head(b, s)
-		ctx, cancel := context.WithCancel(b.Context())
-		defer cancel()
-		r, err := s.Read(ctx, source.Request{Pieces: []source.Piece{{Span: s.Span(), Mark: change.At(from)}}, BufferBytes: 32 << 20})
-		require.NoError(b, err)
-		defer func() { require.NoError(b, r.Close()) }()
-		total, events := 0, 0
-		for {
-			event, err := r.Next(ctx)
+	for _, mib := range []int{16, 32, 64} {
+		run(fmt.Sprintf("lanes/buffer=%dMiB", mib), func() int {
+			s := openAt(b, member.Endpoint[len("http://"):], p, nil)
+			head := head(b, s)
+			ctx, cancel := context.WithCancel(b.Context())
+			defer cancel()
+			r, err := s.Read(ctx, source.Request{Pieces: []source.Piece{{Span: s.Span(), Mark: change.At(from)}}, BufferBytes: mib << 20})
 			require.NoError(b, err)
-			total += len(event.Changes)
-			events++
-			if event.To.Position >= head {
-				b.Logf("%d events, peak %d KiB", events, r.(*reader).room.peak>>10)
-				return total
+			defer func() { require.NoError(b, r.Close()) }()
+			total, events := 0, 0
+			lanes := 0
+			started := time.Now()
+			for {
+				if t := r.(*reader).tail; t != nil && len(t.lanes) != lanes {
+					lanes = len(t.lanes)
+					b.Logf("%v: %d lanes at %d", time.Since(started), lanes, total)
+				}
+				event, err := r.Next(ctx)
+				require.NoError(b, err)
+				total += len(event.Changes)
+				events++
+				if event.To.Position >= head {
+					b.Logf("%d events, peak %d KiB", events, r.(*reader).room.peak>>10)
+					return total
+				}
 			}
-		}
-	})
+		})
+	}
 	run("raw", func() int {
 		ctx, cancel := context.WithCancel(b.Context())
 		defer cancel()

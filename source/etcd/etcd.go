@@ -21,8 +21,6 @@ import (
 )
 
 const (
-	// requestMax bounds one request, so that a member that is cut off is noticed.
-	requestMax = 3 * time.Second
 	// streamWindow is what one stream may have received unread; more lanes than one hold one each. A message that is
 	// larger is let in when it is asked for.
 	streamWindow = 128 << 10
@@ -56,12 +54,24 @@ func (c Config) validate() error {
 	return errors.Join(faults...)
 }
 
+// patience is how long faults of etcd are borne. Tests have less of it.
+type patience struct {
+	request time.Duration // for one request, so that a member that is cut off is noticed
+	silence time.Duration // of a watch, though progress was asked for all the time, before it is looked into
+	retry   time.Duration // a reader that loses etcd comes back by itself for as long: an election is not a fault
+}
+
+func patienceDefault() patience {
+	return patience{request: 3 * time.Second, silence: 3 * time.Second, retry: 4 * time.Second}
+}
+
 // Source is a prefix of an etcd. See [source.Source].
 type Source struct {
 	settings
-	uri     endpoint.URI
-	options changefeed.Options
-	logger  *zap.Logger
+	patience patience
+	uri      endpoint.URI
+	options  changefeed.Options
+	logger   *zap.Logger
 
 	mu      sync.Mutex
 	client  *clientv3.Client // nil until it is needed
@@ -82,7 +92,7 @@ func New(config Config) (*Source, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Source{settings: settings, uri: config.URI, options: config.Options, logger: config.Logger}
+	s := &Source{settings: settings, patience: patienceDefault(), uri: config.URI, options: config.Options, logger: config.Logger}
 	if config.Identity != "" {
 		if s.cluster, err = strconv.ParseUint(config.Identity, 16, 64); err != nil {
 			return nil, s.replaced(fmt.Sprintf("is an etcd, but what was read before is named %.60q", config.Identity))
@@ -186,7 +196,7 @@ func (s *Source) head(ctx context.Context) (int64, error) {
 	s.mu.Lock()
 	before := s.seen
 	s.mu.Unlock()
-	ctx, cancel := context.WithTimeout(ctx, requestMax)
+	ctx, cancel := context.WithTimeout(ctx, s.patience.request)
 	defer cancel()
 	// One key that any user who may read the prefix may read.
 	key, _ := bounds(s.Span())
@@ -232,7 +242,7 @@ func (s *Source) checkVersion(ctx context.Context) {
 	if checked || client == nil {
 		return
 	}
-	ctx, cancel := context.WithTimeout(ctx, requestMax)
+	ctx, cancel := context.WithTimeout(ctx, s.patience.request)
 	defer cancel()
 	status, err := client.Status(ctx, client.Endpoints()[0])
 	if err != nil {

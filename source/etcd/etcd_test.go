@@ -109,6 +109,23 @@ func until(t testing.TB, r source.Reader, position change.Position) []source.Eve
 	}
 }
 
+func (r *room) heldNow() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.held
+}
+
+// reserved is what the stream holds of the room.
+func (s *stream) reserved() int {
+	s.room.mu.Lock()
+	defer s.room.mu.Unlock()
+	size := s.taken
+	for i := range s.answers {
+		size += s.answers[i].eventBytes
+	}
+	return size
+}
+
 func changes(events []source.Event) []change.Change {
 	var all []change.Change
 	for _, event := range events {

@@ -18,6 +18,8 @@ const (
 	// sampleMax bounds the keys that are kept to cut lanes by, sampleStep those of one merge.
 	sampleMax  = 2048
 	sampleStep = 256
+	// refillBelow is the part of its answer, as a divisor, at which a lane asks for the next one.
+	refillBelow = 4
 	// recutAfter is how many events are merged before the lanes are judged again.
 	recutAfter = 64 << 10
 	// recutKeysMin is how many of the sampled keys a hot lane must have to be worth cutting.
@@ -68,7 +70,7 @@ func (t *tail) keepSample() {
 func (t *tail) reshape(over lives) error {
 	switch {
 	case len(t.lanes) == 1 && t.cut.backlog > 0:
-		n := min(lanesMax, t.cut.backlog/passRevisions+1, int64(t.room.limit/max(t.cut.bytes, 1)))
+		n := min(lanesMax, t.cut.backlog/passRevisions+1, int64(t.room.limit/max(t.cut.bytes*3/2, 1)))
 		return t.recut(over, int(n))
 	case len(t.lanes) == 1:
 		return nil
@@ -181,6 +183,18 @@ func (l *lane) add(a *answer, room *room, done int64) {
 	}
 	l.complete = max(l.complete, a.complete())
 	l.dropDone(room, done)
+	l.batch = len(l.pending)
+}
+
+// refill asks for the next answer of lanes that run low. Lanes that share a backlog run low at about the same time: if
+// each was asked for when it is empty, their answers would come one after another.
+func refill(lanes []*lane) {
+	for _, lane := range lanes {
+		if lane.batch > 0 && len(lane.pending)*refillBelow < lane.batch {
+			lane.batch = 0
+			lane.stream.wantSoon()
+		}
+	}
 }
 
 func (l *lane) dropDone(room *room, done int64) {

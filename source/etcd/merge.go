@@ -16,6 +16,7 @@ type lane struct {
 	complete  int64     // everything of the lane at or below it is in pending, or was given on
 	created   bool
 	createdAt int64 // the store's revision when etcd had begun the watch: everything above it is delivered
+	batch     int   // events that it had when it was last filled
 	count     int   // events since the lanes were cut
 	waited    int   // ticks since it was heard
 	askAt     int   // the tick at which it is asked for progress

@@ -18,8 +18,6 @@ const (
 	bufferDefault = 16 << 20
 	bufferMin     = 256 << 10
 
-	// A reader that loses etcd comes back by itself for a while, so that an election there is not a fault here.
-	retryFor     = 4 * time.Second
 	retryDelay   = 20 * time.Millisecond
 	retryDelayMx = 500 * time.Millisecond
 	// calmAfter is how long nothing must have failed for the next failure to be a first one.
@@ -53,10 +51,10 @@ func (s *Source) Read(ctx context.Context, request source.Request) (source.Reade
 	}
 	buffer = max(buffer, bufferMin)
 	life, cancel := context.WithCancelCause(ctx)
-	// Half of the buffer is for what has arrived; every stream may be receiving one answer more.
+	// A stream that is waited for receives beyond the room, so some of the buffer is left for that.
 	return &reader{
 		source: s, life: life, cancel: cancel, span: whole(pieces), pieces: pieces,
-		buffer: buffer, room: newRoom(buffer / 2),
+		buffer: buffer, room: newRoom(buffer / 4 * 3),
 	}, nil
 }
 
@@ -182,7 +180,7 @@ func (r *reader) overcome(ctx context.Context, err error) error {
 		r.source.logger.Info("source lost, connecting again", zap.Stringer("source", r.source.uri), zap.Error(err))
 	}
 	r.lastFail = now
-	if now.Sub(r.failedAt) > retryFor {
+	if now.Sub(r.failedAt) > r.source.patience.retry {
 		return r.source.fault(err)
 	}
 	timer := time.NewTimer(r.delay)

@@ -15,8 +15,9 @@ import (
 	"google.golang.org/grpc"
 )
 
-// room is the memory that the streams of one reader share. A stream that has nothing waiting and is waited for may
-// always receive one answer, whatever the others hold: so a merge never waits for a stream that waits for room.
+// room is the memory that the streams of one reader share. Before a stream receives it takes room for an answer like the
+// last one. A stream that has nothing waiting and is waited for may always receive one answer, whatever the others hold:
+// so a merge never waits for a stream that waits for room.
 type room struct {
 	limit int
 	ready chan struct{} // one permit: something arrived
@@ -45,6 +46,8 @@ type stream struct {
 	// Guarded by room.mu.
 	answers []answer
 	wanted  bool // the reader can't go on without this stream
+	expect  int  // the size of an answer, to go by
+	taken   int  // room for the answer that is being received
 	closed  bool
 	err     error
 }
@@ -54,6 +57,7 @@ type watchFrom struct {
 	span     changefeed.Span
 	revision int64 // 0 is: what happens from now on
 	previous bool
+	expect   int // the size of an answer, as far as it is known
 }
 
 // openMax bounds the opening of a stream, which waits while the connection is being made.
@@ -85,7 +89,7 @@ func openStream(over lives, connection *grpc.ClientConn, from watchFrom, room *r
 		cancel()
 		return nil, fmt.Errorf("open a watch: %w", err)
 	}
-	s := &stream{span: from.span, room: room, client: client, cancel: cancel, done: make(chan struct{})}
+	s := &stream{span: from.span, expect: from.expect, room: room, client: client, cancel: cancel, done: make(chan struct{})}
 	go s.receive()
 	return s, nil
 }
@@ -116,22 +120,39 @@ func (s *stream) receive() {
 func (s *stream) awaitRoom() bool {
 	s.room.mu.Lock()
 	defer s.room.mu.Unlock()
-	for !s.closed && s.room.held >= s.room.limit && (len(s.answers) > 0 || !s.wanted) {
+	for !s.closed && s.room.held+s.expect > s.room.limit && (len(s.answers) > 0 || !s.wanted) {
 		s.room.cond.Wait()
 	}
-	return !s.closed
+	if s.closed {
+		return false
+	}
+	s.taken = s.expect
+	s.room.hold(s.taken)
+	return true
+}
+
+// hold is called with the lock held.
+func (r *room) hold(bytes int) {
+	r.held += bytes
+	r.peak = max(r.peak, r.held)
+	if bytes < 0 {
+		r.cond.Broadcast()
+	}
 }
 
 func (s *stream) put(next answer, err error) bool {
 	s.room.mu.Lock()
 	defer s.room.mu.Unlock()
 	if s.closed {
-		return false
+		return false // with what was taken given back
 	}
+	s.room.hold(next.eventBytes - s.taken)
+	s.taken = 0
 	if err == nil {
 		s.answers = append(s.answers, next)
-		s.room.held += next.eventBytes
-		s.room.peak = max(s.room.peak, s.room.held)
+		if next.eventBytes > 0 {
+			s.expect = next.eventBytes
+		}
 	} else {
 		s.err = err
 	}
@@ -156,13 +177,26 @@ func (s *stream) take() ([]answer, error) {
 	if s.err != nil {
 		return nil, s.err
 	}
-	if !s.wanted {
-		s.wanted = true
-		if s.room.held >= s.room.limit {
-			s.room.cond.Broadcast()
-		}
-	}
+	s.want()
 	return nil, nil
+}
+
+// want lets the stream receive one answer even if there is no room. It is called with the lock held.
+func (s *stream) want() {
+	if s.wanted || len(s.answers) > 0 {
+		return
+	}
+	s.wanted = true
+	if s.taken == 0 {
+		s.room.cond.Broadcast()
+	}
+}
+
+// wantSoon is want, for a reader that will need the stream soon.
+func (s *stream) wantSoon() {
+	s.room.mu.Lock()
+	defer s.room.mu.Unlock()
+	s.want()
 }
 
 // release gives room back for what was delivered.
@@ -172,11 +206,7 @@ func (r *room) release(bytes int) {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	full := r.held >= r.limit
-	r.held -= bytes
-	if full && r.held < r.limit {
-		r.cond.Broadcast()
-	}
+	r.hold(-bytes)
 }
 
 // reset is for when no stream uses the room any more.
@@ -203,11 +233,12 @@ func (s *stream) close() {
 func (s *stream) end() {
 	s.cancel()
 	s.room.mu.Lock()
-	s.closed = true
+	given := s.taken
 	for i := range s.answers {
-		s.room.held -= s.answers[i].eventBytes
+		given += s.answers[i].eventBytes
 	}
-	s.answers = nil
+	s.closed, s.answers, s.taken = true, nil, 0
+	s.room.hold(-given)
 	s.room.cond.Broadcast()
 	s.room.mu.Unlock()
 }

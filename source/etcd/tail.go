@@ -21,7 +21,6 @@ const (
 	tickLive    = 200 * time.Millisecond // an idle source's progress
 	tickCatchUp = 10 * time.Millisecond  // a lane without events says that it has none only when asked
 	askEvery    = 200 * time.Millisecond // a lane that catches up can't answer, and is asked less and less often, to this
-	silenceMin  = 3 * time.Second
 	silenceMax  = 60 * time.Second
 )
 
@@ -54,7 +53,7 @@ type tail struct {
 
 func newTail(source *Source, span changefeed.Span, room *room, done int64) *tail {
 	return &tail{
-		source: source, span: span, room: room, done: done, head: done, readyTo: done, patient: silenceMin,
+		source: source, span: span, room: room, done: done, head: done, readyTo: done, patient: source.patience.silence,
 		ticker: time.NewTicker(tickLive), tick: tickLive,
 	}
 }
@@ -145,6 +144,9 @@ func (t *tail) advance(over lives) error {
 	if upTo := frontier(t.lanes); upTo > t.readyTo {
 		t.ready, t.readyTo = gather(t.lanes, upTo), upTo
 		t.keepSample()
+		if len(t.lanes) > 1 {
+			refill(t.lanes)
+		}
 	}
 	return t.reshape(over)
 }
@@ -175,7 +177,7 @@ func (t *tail) take(lane *lane) (bool, error) {
 		t.judge(lane, a)
 	}
 	if len(answers) > 0 {
-		t.silent, t.patient = 0, max(silenceMin, t.patient/2)
+		t.silent, t.patient = 0, max(t.source.patience.silence, t.patient/2)
 		lane.waited, lane.askAt = 0, 1
 	}
 	return len(answers) > 0, nil
@@ -217,7 +219,11 @@ func (t *tail) openLane(over lives, span changefeed.Span, from int64) (*lane, er
 	if err != nil {
 		return nil, err
 	}
-	stream, err := openStream(over, connection, watchFrom{span: span, revision: from, previous: t.source.previous}, t.room)
+	watch := watchFrom{span: span, revision: from, previous: t.source.previous}
+	if from > 0 {
+		watch.expect = t.cut.bytes
+	}
+	stream, err := openStream(over, connection, watch, t.room)
 	if err != nil {
 		return nil, err
 	}

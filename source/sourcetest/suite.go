@@ -194,7 +194,8 @@ func (s *suite) resume() {
 	for _, write := range s.log {
 		positions = append(positions, write.Position)
 	}
-	for _, position := range slices.Compact(positions) {
+	positions = slices.Compact(positions)
+	for _, position := range positions {
 		s.judge(s.follow(from, s.pieces(from.Span(), change.At(position)), fixed(end)))
 	}
 	// In the middle of a position too.
