@@ -1,0 +1,114 @@
+package peer
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"fencerow/change"
+	"fencerow/changefeed"
+	"fencerow/fence"
+	"fencerow/message"
+	"fencerow/peer/peerpb"
+)
+
+// errNoBody says that an envelope carries nothing that this version can put on the wire.
+var errNoBody = errors.New("peer: envelope without a known body")
+
+// encode translates an envelope. Sender and receiver are the stream's, so they are not on the wire.
+func encode(envelope message.Envelope) (*peerpb.Envelope, error) {
+	encoded := &peerpb.Envelope{
+		Namespace: envelope.ID.Namespace, Name: envelope.ID.Name, Uid: string(envelope.UID), Epoch: uint64(envelope.Epoch),
+	}
+	switch body := envelope.Body.(type) {
+	case message.Bootstrap:
+		spec, err := json.Marshal(body.Spec)
+		if err != nil {
+			return nil, fmt.Errorf("peer: encode spec: %w", err)
+		}
+		encoded.Body = &peerpb.Envelope_Bootstrap{Bootstrap: &peerpb.Bootstrap{
+			SpecJson: spec, SpecRevision: body.SpecRevision, SourceId: body.SourceID, Checkpoint: uint64(body.Checkpoint),
+		}}
+	case message.BootstrapReply:
+		encoded.Body = &peerpb.Envelope_BootstrapReply{BootstrapReply: &peerpb.BootstrapReply{
+			Dispatchers: encodeStatuses(body.Dispatchers),
+		}}
+	case message.Place:
+		encoded.Body = &peerpb.Envelope_Place{Place: &peerpb.Place{
+			Seq: uint64(body.Seq), Span: encodeSpan(body.Span), From: encodeMark(body.From), Floor: uint64(body.Floor),
+		}}
+	case message.Stop:
+		encoded.Body = &peerpb.Envelope_Stop{Stop: &peerpb.Stop{Token: encodeToken(body.Token), At: encodeMark(body.At)}}
+	case message.Barrier:
+		encoded.Body = &peerpb.Envelope_Barrier{Barrier: &peerpb.Barrier{
+			Position: uint64(body.Position), Action: uint32(body.Action),
+		}}
+	case message.Close:
+		encoded.Body = &peerpb.Envelope_Close{Close: &peerpb.Close{Removed: body.Removed}}
+	case message.Closed:
+		encoded.Body = &peerpb.Envelope_Closed{Closed: &peerpb.Closed{}}
+	case message.ListStatuses:
+		encoded.Body = &peerpb.Envelope_ListStatuses{ListStatuses: &peerpb.ListStatuses{}}
+	case message.Statuses:
+		encoded.Body = &peerpb.Envelope_Statuses{Statuses: &peerpb.Statuses{
+			Full: body.Full, Statuses: encodeStatuses(body.Statuses),
+		}}
+	case message.Heartbeat:
+		encoded.Body = &peerpb.Envelope_Heartbeat{Heartbeat: &peerpb.Heartbeat{
+			Number: body.Number, SetCount: body.Set.Count, SetSum: body.Set.Sum, Checkpoint: uint64(body.Checkpoint),
+			Resolved: uint64(body.Resolved), Changed: encodeStatuses(body.Changed),
+		}}
+	case message.Rejected:
+		encoded.Body = &peerpb.Envelope_Rejected{Rejected: &peerpb.Rejected{
+			Offered: uint64(body.Offered), Held: uint64(body.Held), Rule: body.Rule, Command: uint32(body.Command),
+		}}
+	default:
+		return nil, fmt.Errorf("%w: %T", errNoBody, envelope.Body)
+	}
+	return encoded, nil
+}
+
+func encodeSpan(span changefeed.Span) *peerpb.Span {
+	return &peerpb.Span{Start: span.Start, End: span.End}
+}
+
+func encodeToken(token fence.Token) *peerpb.Token {
+	return &peerpb.Token{Epoch: uint64(token.Epoch()), Seq: uint64(token.Seq())}
+}
+
+func encodeMark(mark change.Mark) *peerpb.Mark {
+	return &peerpb.Mark{Position: uint64(mark.Position), Index: mark.Index}
+}
+
+func encodeStatuses(statuses []message.Status) []*peerpb.Status {
+	encoded := make([]*peerpb.Status, 0, len(statuses))
+	for i := range statuses {
+		encoded = append(encoded, encodeStatus(&statuses[i]))
+	}
+	return encoded
+}
+
+func encodeStatus(status *message.Status) *peerpb.Status {
+	return &peerpb.Status{
+		Span: encodeSpan(status.Span), Token: encodeToken(status.Token), SpecRevision: status.SpecRevision,
+		State: uint32(status.State), Mark: encodeMark(status.Mark), Known: status.Known, Resolved: uint64(status.Resolved),
+		Fault: encodeFault(status.Fault), SourceId: status.SourceID, SnapshotRows: status.SnapshotRows,
+		SnapshotTotal: status.SnapshotTotal, Changes: status.Changes, Bytes: status.Bytes, WaitingOn: status.WaitingOn,
+		WaitingForNanoseconds: int64(status.WaitingFor),
+	}
+}
+
+// encodeFault keeps the text of the cause; what type it had ends here.
+func encodeFault(fault *changefeed.Fault) *peerpb.Fault {
+	if fault == nil {
+		return nil
+	}
+	encoded := &peerpb.Fault{
+		Code: string(fault.Code), Field: fault.Field, Value: fault.Value, Detail: fault.Detail, Cure: fault.Cure,
+		Permanent: fault.Permanent,
+	}
+	if fault.Err != nil {
+		encoded.Cause = fault.Err.Error()
+	}
+	return encoded
+}
