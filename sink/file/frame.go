@@ -134,6 +134,9 @@ func readSkippable(r *bufio.Reader) ([]byte, int64, error) {
 	if err != nil {
 		return nil, 0, err
 	}
+	if line[size-1] != '\n' {
+		return nil, 0, errTorn
+	}
 	return line[:size-1], int64(size) + skippableHeadBytes, nil
 }
 

@@ -1,6 +1,7 @@
 package file
 
 import (
+	"io"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -221,7 +222,7 @@ func TestReaderFollowsAcrossATakeover(t *testing.T) {
 		require.NoError(t, b.Remove(t.Context(), 2))
 	})
 	require.ErrorIs(t, one.Write(t.Context(), put(left, 35, "zombie")), fence.ErrStale)
-	require.Error(t, <-ended)
+	require.ErrorIs(t, <-ended, io.EOF)
 	close(lines)
 	var got []string
 	for line := range lines {

@@ -142,6 +142,10 @@ func (r *Reader) refresh() error {
 	}
 	for st := range r.streams() {
 		st.segments, st.waits = all[st.incarnation], false
+		if st.reader != nil {
+			// What was read ahead is older than what is known now, and would end too early.
+			st.reader.seek(st.reader.offset)
+		}
 	}
 	r.stale = true
 	return nil

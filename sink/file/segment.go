@@ -184,7 +184,7 @@ func signed(line, payload []byte, into any) error {
 // countedAfter reports whether a commit mark stands anywhere behind the offset. Then what is torn there is not the end
 // that a crash left, since a mark is only written when all before it was on disk: the file is damaged.
 func (r *segmentReader) countedAfter(offset int64) (bool, error) {
-	const windowBytes = 1 << 20
+	const windowBytes = 128 << 10
 	buffer := make([]byte, windowBytes+commitLineBytesMax)
 	for {
 		n, err := r.file.ReadAt(buffer, offset)

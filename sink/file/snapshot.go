@@ -81,7 +81,7 @@ func (w *Writer) scan(ctx context.Context, span changefeed.Span) (*liveKeys, err
 	if err != nil {
 		return nil, err
 	}
-	live := &liveKeys{span: span, keys: make(map[string]struct{}), max: liveKeysBytesMax}
+	live := &liveKeys{span: span, keys: make(map[string]struct{}), max: w.keysBytesMax}
 	for {
 		item, err := reader.next(ctx)
 		if errors.Is(err, io.EOF) {

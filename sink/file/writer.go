@@ -36,6 +36,8 @@ type Writer struct {
 	batches uint64
 	keys    *liveKeys // what earlier changes left, while pages of a snapshot come
 
+	keysBytesMax int
+
 	file     handle // the current segment; nil before the first batch
 	segment  uint64
 	size     int64 // of the current segment, up to its last commit mark
@@ -53,7 +55,7 @@ func newWriter(s *Sink, claim sink.Claim, incarnation sink.Incarnation, st state
 		sink: s, span: claim.Span, token: claim.Token, incarnation: incarnation,
 		initial: st.m.Pieces(incarnation),
 		encoder: codec.NewEncoder(s.identity.Changefeed, s.identity.UID, claim.Token),
-		seen:    st.last, m: st.m, earlier: st.wrote,
+		seen:    st.last, m: st.m, earlier: st.wrote, keysBytesMax: liveKeysBytesMax,
 	}
 }
 
