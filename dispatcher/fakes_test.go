@@ -7,6 +7,8 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
@@ -62,6 +64,13 @@ func (s *fakeSource) fail(err error) {
 	defer s.mu.Unlock()
 	s.failing = err
 	s.wake()
+}
+
+// delivered returns how many changes readers have taken.
+func (s *fakeSource) delivered() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.taken
 }
 
 func (s *fakeSource) wake() {
@@ -224,7 +233,7 @@ func (s *fakeSink) Close() error {
 	return nil
 }
 
-// keys returns the keys that were written, in order.
+// positions returns the positions that were written, in order.
 func (s *fakeSink) positions() []change.Position {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -233,6 +242,13 @@ func (s *fakeSink) positions() []change.Position {
 		out = append(out, s.rows[i].Position)
 	}
 	return out
+}
+
+// counts returns how many batches and claims there were.
+func (s *fakeSink) counts() (batches, claims int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.batches, s.claims
 }
 
 func (s *fakeSink) set(change func()) {
@@ -427,7 +443,7 @@ func (b *bed) last(token fence.Token) message.Status {
 	return found
 }
 
-// bodies returns how many messages of a kind were sent.
+// count returns how many messages of a kind were sent.
 func (b *bed) count(kind message.Kind) int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -459,3 +475,9 @@ var errDown = errors.New("connection refused")
 func keyOf(i int) string { return string(bytes.Repeat([]byte{byte('a' + i%26)}, 3)) }
 
 func sorted(in []change.Position) []change.Position { return slices.Sorted(slices.Values(in)) }
+
+// pass lets virtual time pass, and everything settle.
+func pass(d time.Duration) {
+	time.Sleep(d) //nolint:forbidigo // virtual time
+	synctest.Wait()
+}

@@ -49,7 +49,7 @@ func TestHostMovesChangesAndTellsHowFar(t *testing.T) {
 		for i := range 500 {
 			b.source.put(keyOf(i))
 		}
-		time.Sleep(time.Second)
+		pass(time.Second)
 		require.Equal(t, positions(500), sorted(b.sink.positions()))
 		require.Equal(t, 1, b.opened, "one source for all dispatchers of a changefeed")
 		for _, token := range []fence.Token{low, high} {
@@ -96,12 +96,13 @@ func TestHostLetsChangesWaitForOthersIfAsked(t *testing.T) {
 		synctest.Wait()
 		for i := range 5 {
 			b.source.put(keyOf(i))
-			time.Sleep(10 * time.Millisecond)
+			pass(10 * time.Millisecond)
 		}
 		require.Empty(t, b.sink.positions())
-		time.Sleep(100 * time.Millisecond)
+		pass(100 * time.Millisecond)
 		require.Len(t, b.sink.positions(), 5)
-		require.Equal(t, 1, b.sink.batches)
+		batches, _ := b.sink.counts()
+		require.Equal(t, 1, batches)
 	})
 }
 
@@ -114,14 +115,16 @@ func TestHostWritesProgressNowAndThen(t *testing.T) {
 		token := b.place(1, "-")
 		for i := range 50 {
 			b.source.commit(change.Position(i + 1)) //nolint:gosec // small
-			time.Sleep(100 * time.Millisecond)
+			pass(100 * time.Millisecond)
 		}
-		time.Sleep(2 * time.Second)
+		pass(2 * time.Second)
 		require.Equal(t, change.At(50), b.last(token).Mark)
-		require.LessOrEqual(t, b.sink.batches, 12)
-		before := b.sink.batches
-		time.Sleep(time.Minute)
-		require.Equal(t, before, b.sink.batches)
+		batches, _ := b.sink.counts()
+		require.LessOrEqual(t, batches, 12)
+		before, _ := b.sink.counts()
+		pass(time.Minute)
+		after, _ := b.sink.counts()
+		require.Equal(t, before, after)
 	})
 }
 
@@ -207,7 +210,7 @@ func TestHostOutlivesAHangingSink(t *testing.T) {
 		})
 		token := b.place(1, "-")
 		b.source.put("k")
-		time.Sleep(3 * time.Second)
+		pass(3 * time.Second)
 		status := b.last(token)
 		require.Equal(t, waitsForWrite, status.WaitingOn)
 		require.Greater(t, status.WaitingFor, 2*time.Second)
@@ -215,7 +218,7 @@ func TestHostOutlivesAHangingSink(t *testing.T) {
 		b.host.Deliver(from("n1", 7, message.Stop{Token: token}).Envelope)
 		synctest.Wait()
 		require.Equal(t, message.DispatcherStopping, b.last(token).State)
-		time.Sleep(stopGrace + time.Second)
+		pass(stopGrace + time.Second)
 		status = b.last(token)
 		require.Equal(t, message.DispatcherStopped, status.State)
 		require.False(t, status.Known, "the write may have landed")
@@ -260,7 +263,7 @@ func TestHostAcknowledgesAnEvictionUntilItIsTaken(t *testing.T) {
 		b.ackErrors = []error{errDown, errDown, errDown}
 		b.mu.Unlock()
 		b.host.Evicted(testID, "u", record.Eviction{Epoch: 7, Seq: 3})
-		time.Sleep(time.Minute)
+		pass(time.Minute)
 		require.Len(t, b.acked, 1)
 		require.Equal(t, fence.Mint(7, 3), b.acked[0].Token)
 		require.Len(t, b.acked[0].Finals, 1)
@@ -286,7 +289,7 @@ func TestHostLeavesInGoodOrder(t *testing.T) {
 		})
 		b.place(1, "-")
 		b.source.put("k")
-		time.Sleep(time.Second)
+		pass(time.Second)
 		b.stop()
 		require.Equal(t, positions(1), b.sink.positions())
 	})
