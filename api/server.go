@@ -87,9 +87,9 @@ type reply struct {
 	body   any
 }
 
-func (s *Server) routes() {
-	const prefix = "/api/v1"
-	for pattern, h := range map[string]handler{
+// handlers are the routes under /api/v1.
+func (s *Server) handlers() map[string]handler {
+	return map[string]handler{
 		"GET /cluster":                        s.cluster,
 		"GET /nodes":                          s.nodes,
 		"GET /local":                          s.local,
@@ -107,7 +107,12 @@ func (s *Server) routes() {
 		"POST /coordinator/resign":                    s.resign,
 		"PUT /log-level":                              s.logLevel,
 		"GET /openapi.json":                           s.openapi,
-	} {
+	}
+}
+
+func (s *Server) routes() {
+	const prefix = "/api/v1"
+	for pattern, h := range s.handlers() {
 		method, path, _ := strings.Cut(pattern, " ")
 		role := RoleAdmin
 		if method == http.MethodGet {
@@ -117,6 +122,9 @@ func (s *Server) routes() {
 	}
 	s.mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { writeHealth(w, s.backend.Healthy()) })
 	s.mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) { writeHealth(w, s.backend.Ready()) })
+	if s.config.Gatherer == nil {
+		s.config.Gatherer = prometheus.NewRegistry()
+	}
 	metrics := promhttp.HandlerFor(s.config.Gatherer, promhttp.HandlerOpts{MaxRequestsInFlight: 4})
 	s.mux.HandleFunc("GET /metrics", func(w http.ResponseWriter, r *http.Request) {
 		if err := errors.Join(s.checkHost(r), s.authorize(r, RoleViewer)); err != nil {

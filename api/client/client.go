@@ -347,3 +347,29 @@ func (c *Client) Ready(ctx context.Context) error {
 	_, err := c.raw(ctx, call{method: http.MethodGet, path: []string{"readyz"}})
 	return err
 }
+
+// All lists all changefeeds, page after page; an empty namespace is all of them. Raw is one list.
+func (c *Client) All(ctx context.Context, namespace string) (Answer[shape.List[shape.Changefeed]], error) {
+	first, err := c.Page(ctx, namespace, "")
+	if err != nil || first.Value.Next == "" {
+		return first, err
+	}
+	var items []json.RawMessage
+	out := Answer[shape.List[shape.Changefeed]]{}
+	for page := first; ; {
+		var raw shape.List[json.RawMessage]
+		if err := json.Unmarshal(page.Raw, &raw); err != nil {
+			return out, fmt.Errorf("client: list: %w", err)
+		}
+		items = append(items, raw.Items...)
+		out.Value.Items = append(out.Value.Items, page.Value.Items...)
+		if page.Value.Next == "" {
+			break
+		}
+		if page, err = c.Page(ctx, namespace, page.Value.Next); err != nil {
+			return out, err
+		}
+	}
+	out.Raw, err = json.Marshal(shape.List[json.RawMessage]{Items: items})
+	return out, err
+}
