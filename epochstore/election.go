@@ -20,10 +20,30 @@ const electionLookMax = 3 * time.Second
 const electionRetry = 200 * time.Millisecond
 
 // Campaign waits until this node is the coordinator, and returns its term. It ends with an error when ctx ends or the
-// session is over. While it waits it watches only the candidate before it.
+// session is over; then the node is no candidate any more. While it waits it watches only the candidate before it.
 func (s *Store) Campaign(ctx context.Context, session *Session, node changefeed.NodeID) (*Lead, error) {
-	ctx, cancel := session.Context(ctx)
+	campaign, cancel := session.Context(ctx)
 	defer cancel()
+	lead, err := s.campaign(campaign, session, node)
+	if err != nil {
+		s.withdraw(ctx, session)
+	}
+	return lead, err
+}
+
+// withdrawMax bounds the deletion of the key of a candidate that gave up.
+const withdrawMax = time.Second
+
+// withdraw deletes the candidate's key, so that nobody waits for one who gave up. If that fails, the key goes with the
+// lease.
+func (s *Store) withdraw(ctx context.Context, session *Session) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), withdrawMax)
+	defer cancel()
+	key := s.keys.Candidate(int64(session.Lease()))
+	_, _ = s.kv.Txn(ctx, kv.Txn{Then: []kv.Op{kv.Delete(key)}})
+}
+
+func (s *Store) campaign(ctx context.Context, session *Session, node changefeed.NodeID) (*Lead, error) {
 	for {
 		lead, err := s.campaignOnce(ctx, session, node)
 		if err == nil {

@@ -70,6 +70,26 @@ func TestADeadSessionWinsNothing(t *testing.T) {
 	})
 }
 
+// A node that gives up its campaign is no candidate any more, while its session lives on.
+func TestACandidateThatGivesUpWithdraws(t *testing.T) {
+	onBoth(t, func(t *testing.T, w *world) {
+		w.lead("n1")
+		ctx, cancel := context.WithCancel(w.ctx)
+		session := w.session()
+		done := make(chan error, 1)
+		go func() {
+			_, err := w.store.Campaign(ctx, session, "n2")
+			done <- err
+		}()
+		key := w.keys.Candidate(int64(session.Lease()))
+		require.Eventually(t, func() bool { return w.get(key).ModRevision != 0 }, testLimit, time.Millisecond)
+		cancel()
+		require.ErrorIs(t, <-done, context.Canceled)
+		require.Zero(t, w.get(key).ModRevision)
+		require.True(t, session.Alive())
+	})
+}
+
 // A campaign's put whose answer is lost is found again, as the same term.
 func TestACampaignSurvivesALostAnswer(t *testing.T) {
 	onBoth(t, func(t *testing.T, w *world) {
