@@ -159,11 +159,13 @@ func testBusy(w *world) {
 	a, b := w.open(), w.open()
 	w.raise(a, 2)
 	busy := w.claim(a, sink.Claim{Span: changefeed.Whole(), Token: fence.Mint(2, 1), From: change.At(1)})
-	ended, started := make(chan error, 1), make(chan struct{})
+	ended, started, claimed := make(chan error, 1), make(chan struct{}), make(chan struct{})
 	go func() {
 		for at := change.Position(2); ; at++ {
-			if err := busy.advance(w.ctx(), min(at, w.source.head)); err != nil {
-				ended <- err
+			over := isClosed(claimed)
+			err := busy.advance(w.ctx(), min(at, w.source.head))
+			if err != nil || over {
+				ended <- err // nil if it could still write after somebody else had the span
 				return
 			}
 			if at == 5 {
@@ -174,10 +176,20 @@ func testBusy(w *world) {
 	<-started
 	w.raise(b, 3)
 	fresh := w.claim(b, sink.Claim{Span: span(6, 12), Token: fence.Mint(3, 1), From: change.At(1)})
+	close(claimed)
 	require.ErrorIs(w, <-ended, fence.ErrStale)
 	w.advance(fresh, w.source.head)
 	w.seq = 9
 	w.finish(3, 0)
+}
+
+func isClosed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
 }
 
 func testRemoved(w *world) {
