@@ -1,0 +1,37 @@
+package main
+
+import (
+	"context"
+
+	"github.com/spf13/cobra"
+)
+
+func newChangefeedRemove(c *common) *cobra.Command {
+	var wait, force bool
+	cmd := c.nameFlags(&cobra.Command{
+		Use: "remove NAME", Short: "Stop a changefeed, clean up what it kept beside its data, and forget it", Args: cobra.ExactArgs(1),
+		Long: "Stop a changefeed, clean up what it kept in the source and beside the data in the sink, and forget it. The data that it has\n" +
+			"written stays. With --force only the records are deleted, at once and whoever owns it: until the owner notices, which\n" +
+			"takes up to its session's TTL, it may still write, and what it kept in the source and the sink stays there.",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return c.onFeed(cmd, args[0], "remove", func(asked *asking) (answer, error) {
+				do := asked.Remove
+				if force {
+					do = asked.ForceRemove
+				}
+				out, err := do(asked.ctx, asked.id)
+				if err != nil || !wait {
+					return out, err
+				}
+				ctx, cancel := context.WithTimeout(asked.ctx, c.timeout)
+				defer cancel()
+				tell, done := progress()
+				defer done()
+				return out, asked.AwaitRemoved(ctx, asked.id, out.Value.UID, tell)
+			})
+		},
+	})
+	cmd.Flags().BoolVar(&wait, "wait", false, "until it is gone and its name is free, at most --timeout")
+	cmd.Flags().BoolVar(&force, "force", false, "delete the records only; see above for what may still write")
+	return cmd
+}

@@ -1,0 +1,43 @@
+package main
+
+import (
+	"context"
+
+	"github.com/spf13/cobra"
+
+	"fencerow/api/client"
+	"fencerow/change"
+)
+
+func newChangefeedWait(c *common) *cobra.Command {
+	var checkpoint string
+	var caughtUp bool
+	cmd := c.nameFlags(&cobra.Command{
+		Use: "wait NAME", Short: "Wait until a changefeed has come as far as asked", Args: cobra.ExactArgs(1),
+		Long: "Wait until a changefeed has come as far as the source was when the command began, or, with --checkpoint, as far as that\n" +
+			"position. Exit code 1 if it fails meanwhile, 5 if it takes longer than --timeout.",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			var target change.Position
+			var err error
+			if checkpoint != "" {
+				if target, err = change.ParsePosition(checkpoint); err != nil {
+					return usageError{err}
+				}
+			}
+			return c.withFeed(cmd, args[0], "wait for", func(asked *asking) error {
+				ctx, cancel := context.WithTimeout(asked.ctx, c.timeout)
+				defer cancel()
+				tell, done := progress()
+				defer done()
+				if checkpoint != "" {
+					return asked.AwaitCheckpoint(ctx, asked.id, target, client.Progress(tell))
+				}
+				return asked.AwaitCaughtUp(ctx, asked.id, client.Progress(tell))
+			})
+		},
+	})
+	cmd.Flags().StringVar(&checkpoint, "checkpoint", "", "the position to wait for")
+	cmd.Flags().BoolVar(&caughtUp, "caught-up", false, "wait for the source's position of now, which is the default")
+	cmd.MarkFlagsMutuallyExclusive("checkpoint", "caught-up")
+	return cmd
+}

@@ -1,0 +1,25 @@
+package main
+
+import (
+	"github.com/spf13/cobra"
+
+	"fencerow/node"
+)
+
+func newDev() *cobra.Command {
+	var config node.DevConfig
+	cmd := &cobra.Command{
+		Use: "dev", Short: "Run everything in one process, with a demo changefeed; nothing to set up", Args: cobra.NoArgs,
+		Long: "Run an embedded etcd, one node and a demo changefeed over a small workload. Its changes are printed on stdout as JSON\n" +
+			"lines, and what to try next on stderr. Without --data-dir everything is in a temporary folder that Ctrl-C removes.",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			ctx, stop := untilSignal(cmd.Context())
+			defer stop()
+			config.Version = version
+			return node.RunDev(ctx, config)
+		},
+	}
+	cmd.Flags().StringVar(&config.DataDir, "data-dir", "", "keep the data here (default: a temporary folder)")
+	cmd.Flags().StringVar(&config.HTTPAddr, "http-addr", node.DefaultHTTPAddr, "API, metrics and health")
+	return cmd
+}

@@ -1,0 +1,27 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/spf13/cobra"
+)
+
+func newHealth(c *common) *cobra.Command {
+	cmd := c.connectFlags(&cobra.Command{
+		Use: "health", Short: "Exit with 0 when the node is ready", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			asked, err := c.connect()
+			if err != nil {
+				return err
+			}
+			defer asked.Close()
+			if err := asked.Ready(cmd.Context()); err != nil {
+				return fmt.Errorf("health of %s: %w", c.server, err)
+			}
+			_, err = fmt.Fprintln(cmd.OutOrStdout(), "ready")
+			return err
+		},
+	})
+	cmd.Flags().StringVar(&c.server, "url", "http://127.0.0.1:8300", "URL of the node; the same as --server")
+	return cmd
+}

@@ -1,0 +1,34 @@
+package main
+
+import (
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"fencerow/api/shape"
+)
+
+func newNode(c *common) *cobra.Command {
+	cmd := asGroup(&cobra.Command{Use: "node", Short: "The nodes of the cluster"})
+	cmd.AddCommand(newNodeList(c))
+	return cmd
+}
+
+func newNodeList(c *common) *cobra.Command {
+	return c.connectFlags(&cobra.Command{
+		Use: "list", Short: "List the live nodes", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			asked, err := c.connect()
+			if err != nil {
+				return err
+			}
+			defer asked.Close()
+			answer, err := asked.Nodes(cmd.Context())
+			if err != nil {
+				return fmt.Errorf("list nodes: %w", err)
+			}
+			return show(cmd, c, answer, func(w io.Writer, list shape.List[shape.Node]) { tableOfNodes(w, list.Items) })
+		},
+	})
+}

@@ -1,0 +1,9 @@
+package main
+
+import "github.com/spf13/cobra"
+
+func newSink() *cobra.Command {
+	cmd := asGroup(&cobra.Command{Use: "sink", Short: "Look at what is in a sink"})
+	cmd.AddCommand(newSinkCat())
+	return cmd
+}

@@ -1,0 +1,90 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"fencerow/changefeed"
+	"fencerow/endpoint"
+	"fencerow/sink/file"
+)
+
+func newSinkCat() *cobra.Command {
+	var name, namespace string
+	var follow bool
+	cmd := &cobra.Command{
+		Use: "cat URI", Short: "Print the changes that a reader of a file sink is entitled to, as JSON lines", Args: cobra.ExactArgs(1),
+		Long: "Print the changes that a reader of a file sink is entitled to, as JSON lines, merged over spans by position and index. A\n" +
+			"change that is there twice is printed twice.",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			uri, err := endpoint.Parse(args[0], endpoint.Policy{Field: "URI", Schemes: []endpoint.Scheme{endpoint.File}})
+			if err != nil {
+				return err
+			}
+			config := file.ReaderConfig{Directory: string(uri.Path), Mode: file.ReadPresent}
+			if follow {
+				config.Mode = file.ReadFollow
+			}
+			ctx, stop := untilSignal(cmd.Context())
+			defer stop()
+			if err := cat(ctx, cmd.OutOrStdout(), config, name, namespace); err != nil {
+				return fmt.Errorf("read %s: %w", uri, err)
+			}
+			return nil
+		},
+	}
+	cmd.Flags().StringVar(&name, "changefeed", "", "refuse to read what another changefeed wrote")
+	cmd.Flags().StringVarP(&namespace, "namespace", "n", changefeed.DefaultNamespace, "namespace of a name that is written without one")
+	cmd.Flags().BoolVar(&follow, "follow", false, "wait for more, until Ctrl-C")
+	return cmd
+}
+
+func cat(ctx context.Context, w io.Writer, config file.ReaderConfig, name, namespace string) error {
+	reader, err := file.OpenReader(config)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = reader.Close() }()
+	if err := checkChangefeed(reader, name, namespace); err != nil {
+		return err
+	}
+	out := bufio.NewWriter(w)
+	for {
+		item, err := reader.Next(ctx)
+		switch {
+		case errors.Is(err, io.EOF), err != nil && ctx.Err() != nil:
+			return out.Flush()
+		case err != nil:
+			return errors.Join(err, out.Flush())
+		}
+		_, _ = out.Write(item.Line)
+		if err := out.WriteByte('\n'); err != nil {
+			return fmt.Errorf("write: %w", err)
+		}
+		if config.Mode == file.ReadFollow {
+			if err := out.Flush(); err != nil {
+				return fmt.Errorf("write: %w", err)
+			}
+		}
+	}
+}
+
+func checkChangefeed(reader *file.Reader, name, namespace string) error {
+	if name == "" {
+		return nil
+	}
+	id, err := changefeed.ParseID(name, namespace)
+	if err != nil {
+		return err
+	}
+	if wrote := reader.Identity().Changefeed; wrote != id {
+		return &changefeed.Fault{Code: changefeed.CodeNotFound, Field: "--changefeed", Value: id.String(),
+			Detail: "has written nothing here: this is of " + wrote.String(), Cure: "leave --changefeed out, or give the other directory"}
+	}
+	return nil
+}

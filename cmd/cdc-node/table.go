@@ -1,0 +1,228 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"fencerow/api/shape"
+	"fencerow/change"
+	"fencerow/changefeed"
+)
+
+const absent = "-"
+
+func printJSON(w io.Writer, raw json.RawMessage) error {
+	var out bytes.Buffer
+	if err := json.Indent(&out, raw, "", "  "); err != nil {
+		return fmt.Errorf("the answer is not JSON: %w", err)
+	}
+	_, err := fmt.Fprintln(w, strings.TrimRight(out.String(), "\n"))
+	return err
+}
+
+// grid prints rows of words in columns.
+func grid(w io.Writer, header string, rows [][]string) {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	_, _ = fmt.Fprintln(t, strings.ReplaceAll(header, " ", "\t"))
+	for _, row := range rows {
+		_, _ = fmt.Fprintln(t, strings.Join(row, "\t"))
+	}
+	_ = t.Flush()
+}
+
+func tableOfChangefeeds(w io.Writer, items []shape.Changefeed) {
+	rows := make([][]string, len(items))
+	for i, f := range items {
+		rows[i] = []string{
+			f.Namespace, f.Name, string(f.State), word(f.OwnerName), number(uint64(f.Epoch)), position(f.Checkpoint), seconds(f.LagSeconds), why(f),
+		}
+	}
+	grid(w, "NAMESPACE NAME STATE OWNER EPOCH CHECKPOINT LAG WHY", rows)
+}
+
+// why says what people want to know of a state that isn't fine.
+func why(f shape.Changefeed) string {
+	switch {
+	case f.Stalled != nil:
+		return f.Stalled.Reason
+	case f.Error != nil:
+		return fmt.Sprintf("%s: %.80s", f.Error.Code, strings.ReplaceAll(f.Error.Message, "\n", " "))
+	default:
+		return absent
+	}
+}
+
+// tableOfChangefeed prints one changefeed, a line for each thing.
+func tableOfChangefeed(w io.Writer, f shape.Changefeed) {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	line := func(name, value string) {
+		if value != "" && value != absent {
+			_, _ = fmt.Fprintf(t, "%s\t%s\n", name, value)
+		}
+	}
+	line("name", f.Namespace+"/"+f.Name)
+	line("uid", string(f.UID))
+	line("source", f.Source)
+	line("sink", f.Sink)
+	line("start", f.Start)
+	line("start position", position(f.StartPosition))
+	for _, option := range sortedOptions(f.Options) {
+		line("option", option)
+	}
+	line("desired", string(f.Desired))
+	line("state", string(f.State))
+	if f.Stalled != nil {
+		line("stalled", fmt.Sprintf("%s; node %s, span [%q, %q), since %s", f.Stalled.Reason, f.Stalled.Node, f.Stalled.Start, f.Stalled.End, moment(&f.Stalled.Since)))
+	}
+	if f.Error != nil {
+		line("error", string(f.Error.Code)+": "+strings.ReplaceAll(f.Error.Message, "\n", " "))
+		line("error since", moment(&f.Error.Since))
+		line("next try", moment(f.Error.NextTry))
+	}
+	line("owner", strings.TrimSpace(f.OwnerName+" "+string(f.Owner)))
+	line("epoch", number(uint64(f.Epoch)))
+	line("reason", string(f.Reason))
+	line("checkpoint", position(f.Checkpoint))
+	line("resolved", position(f.Resolved))
+	line("lag", seconds(f.LagSeconds))
+	line("spans", number(uint64(f.Spans)))
+	line("created", moment(f.Created))
+	line("updated", moment(f.Updated))
+	line("revision", f.Revision)
+	_ = t.Flush()
+}
+
+func tableOfNodes(w io.Writer, nodes []shape.Node) {
+	rows := make([][]string, len(nodes))
+	for i, n := range nodes {
+		role := ""
+		if n.Coordinator {
+			role = "coordinator"
+		}
+		rows[i] = []string{
+			n.Name, string(n.ID), string(n.Liveness), word(role), count(n.Maintainers), count(n.Dispatchers), n.HTTP, n.Peer, n.Version,
+			n.Started.Local().Format(time.DateTime),
+		}
+	}
+	grid(w, "NAME ID LIVENESS ROLE MAINTAINERS DISPATCHERS HTTP PEER VERSION STARTED", rows)
+}
+
+func tableOfSpans(w io.Writer, spans []shape.Span) {
+	rows := make([][]string, len(spans))
+	for i, s := range spans {
+		end := "∞"
+		if len(s.End) > 0 {
+			end = strconv.Quote(string(s.End))
+		}
+		rows[i] = []string{
+			strconv.Quote(string(s.Start)), end, word(s.NodeName), fmt.Sprintf("%d.%d", s.Epoch, s.Seq), s.State, position(s.Checkpoint), seconds(s.LagSeconds),
+		}
+	}
+	grid(w, "START END NODE TOKEN STATE CHECKPOINT LAG", rows)
+}
+
+func tableOfOwnerships(w io.Writer, items []shape.Ownership) {
+	rows := make([][]string, len(items))
+	for i, o := range items {
+		rows[i] = []string{
+			number(uint64(o.Epoch)), word(o.OwnerName), strconv.FormatInt(o.Term, 10), moment(&o.From), word(moment(o.Until)), string(o.Reason), word(o.Ended),
+			position(o.FinalCheckpoint),
+		}
+	}
+	grid(w, "EPOCH OWNER TERM FROM UNTIL WHY ENDED CHECKPOINT", rows)
+}
+
+func tableOfCoordinator(w io.Writer, cluster shape.Cluster) {
+	if cluster.Coordinator == nil {
+		_, _ = fmt.Fprintln(w, "nobody is the coordinator at this moment")
+		return
+	}
+	grid(w, "NAME NODE TERM", [][]string{{
+		cluster.Coordinator.Name, string(cluster.Coordinator.Node), strconv.FormatInt(cluster.Coordinator.Term, 10),
+	}})
+}
+
+func word(text string) string {
+	if text == "" {
+		return absent
+	}
+	return text
+}
+
+func number(n uint64) string {
+	if n == 0 {
+		return absent
+	}
+	return strconv.FormatUint(n, 10)
+}
+
+func count(n *int) string {
+	if n == nil {
+		return "?"
+	}
+	return strconv.Itoa(*n)
+}
+
+func position(p *change.Position) string {
+	if p == nil {
+		return absent
+	}
+	return p.String()
+}
+
+func seconds(s *float64) string {
+	if s == nil {
+		return absent
+	}
+	return strconv.FormatFloat(*s, 'f', 1, 64) + "s"
+}
+
+func moment(at *time.Time) string {
+	if at == nil || at.IsZero() {
+		return ""
+	}
+	return at.Local().Format(time.DateTime)
+}
+
+// terminal reports whether people look at the file.
+func terminal(f *os.File) bool {
+	info, err := f.Stat()
+	return err == nil && info.Mode()&os.ModeCharDevice != 0
+}
+
+// progress shows how far something is on a terminal, and nothing in a pipe. done ends the line.
+func progress() (tell func(shape.Changefeed, change.Position), done func()) {
+	if !terminal(os.Stderr) {
+		return func(shape.Changefeed, change.Position) {}, func() {}
+	}
+	told := false
+	return func(f shape.Changefeed, target change.Position) {
+			told = true
+			text := fmt.Sprintf("%s %s: checkpoint %s", f.Namespace+"/"+f.Name, f.State, position(f.Checkpoint))
+			if target > 0 {
+				text += " of " + target.String()
+			}
+			_, _ = fmt.Fprintf(os.Stderr, "\r\x1b[K%s", text)
+		}, func() {
+			if told {
+				_, _ = fmt.Fprint(os.Stderr, "\r\x1b[K")
+			}
+		}
+}
+
+func sortedOptions(options changefeed.Options) []string {
+	out := make([]string, 0, len(options))
+	for name, value := range options {
+		out = append(out, name+"="+value)
+	}
+	slices.Sort(out)
+	return out
+}
