@@ -1,0 +1,3 @@
+package peer
+
+//go:generate go tool -modfile=../tools/go.mod buf generate
