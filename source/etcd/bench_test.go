@@ -98,3 +98,87 @@ func BenchmarkCatchUp(b *testing.B) {
 		return total
 	})
 }
+
+// BenchmarkLive measures the CPU of the whole process, etcd and writers included, over the same live writes without any
+// reader, with a raw watch, and with a reader; the differences to the first are what reading costs.
+func BenchmarkLive(b *testing.B) {
+	const n = 20_000
+	measure := func(name string, begin func(ctx context.Context, prefix string, done func(int))) {
+		b.Run(name, func(b *testing.B) {
+			for b.Loop() {
+				p := prefixOf(b) + fmt.Sprint(time.Now().UnixNano()) + "/"
+				ctx, cancel := context.WithCancel(b.Context())
+				seen := make(chan struct{})
+				total := 0
+				var group sync.WaitGroup
+				if begin == nil {
+					close(seen)
+				} else {
+					group.Go(func() {
+						begin(ctx, p, func(count int) {
+							if total += count; total == n {
+								close(seen)
+							}
+						})
+					})
+				}
+				before := cpu()
+				fill(b, p, n, 10_000, 200)
+				<-seen
+				b.ReportMetric((cpu()-before).Seconds()*100_000/n, "cpu-s/100k")
+				cancel()
+				group.Wait()
+			}
+		})
+	}
+	raw := func(ctx context.Context, prefix string, done func(int)) {
+		for response := range store.Watch(ctx, prefix, clientv3.WithPrefix()) {
+			done(len(response.Events))
+		}
+	}
+	ours := func(ctx context.Context, prefix string, done func(int)) {
+		s := openUnclosed(b, member.Endpoint[len("http://"):], prefix, nil)
+		defer func() { _ = s.Close() }()
+		position, err := s.Head(ctx)
+		if err != nil {
+			return
+		}
+		r, err := s.Read(ctx, source.Request{Pieces: []source.Piece{{Span: s.Span(), Mark: change.At(position)}}})
+		if err != nil {
+			return
+		}
+		defer func() { _ = r.Close() }()
+		for {
+			event, err := r.Next(ctx)
+			if err != nil {
+				return
+			}
+			done(len(event.Changes))
+		}
+	}
+	for range 2 {
+		measure("none", nil)
+		measure("raw", raw)
+		measure("reader", ours)
+	}
+}
+
+func BenchmarkSnapshot(b *testing.B) {
+	const n = 50_000
+	p := prefixOf(b)
+	fill(b, p, n, n, 200)
+	for b.Loop() {
+		s := openUnclosed(b, member.Endpoint[len("http://"):], p, nil)
+		r, err := s.Read(b.Context(), source.Request{Pieces: []source.Piece{{Span: s.Span()}}, BufferBytes: 32 << 20})
+		require.NoError(b, err)
+		total := 0
+		for total < n {
+			event, err := r.Next(b.Context())
+			require.NoError(b, err)
+			total += len(event.Changes)
+		}
+		require.NoError(b, r.Close())
+		require.NoError(b, s.Close())
+	}
+	b.ReportMetric(n*float64(b.N)/b.Elapsed().Seconds(), "rows/s")
+}

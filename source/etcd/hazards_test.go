@@ -114,7 +114,7 @@ func TestBacklogIsMergedWithoutGapOrRepeat(t *testing.T) {
 // Hazard 66: the client library would buffer all of it.
 func TestSlowReaderHoldsNoMoreThanItsBuffer(t *testing.T) {
 	p := prefixOf(t)
-	from := fill(t, p, 8_000, 500, 2000)
+	from := fill(t, p, 4_000, 500, 2000)
 	s := open(t, nil)
 	const buffer = 4 << 20
 	r, err := s.Read(t.Context(), source.Request{Pieces: []source.Piece{{Span: s.Span(), Mark: change.At(from)}}, BufferBytes: buffer})
@@ -125,7 +125,7 @@ func TestSlowReaderHoldsNoMoreThanItsBuffer(t *testing.T) {
 	for _, event := range until(t, r, to) {
 		total += len(event.Changes)
 	}
-	require.Equal(t, 8_000, total)
+	require.Equal(t, 4_000, total)
 	// One answer of a thousand revisions of 2 kB is 2.3 MB, and a lane at least receives one.
 	require.Less(t, r.(*reader).room.peak, 2*buffer)
 }
@@ -152,7 +152,7 @@ func TestSilentLineIsFoundOutAndBridged(t *testing.T) {
 
 func TestUnreachableIsAFaultThatTimeHeals(t *testing.T) {
 	s := openAt(t, "127.0.0.1:1", "/p/", nil)
-	s.patience.retry = 100 * time.Millisecond
+	s.patience = patience{request: 200 * time.Millisecond, silence: time.Second, retry: 100 * time.Millisecond}
 	_, err := s.Head(testContext(t))
 	requireFault(t, err, changefeed.CodeSourceUnreachable, false)
 	_, err = s.Identity(testContext(t))
