@@ -154,6 +154,11 @@ func TestClaimsAreSerialised(t *testing.T) {
 			a.hook = once(pointClaimRead, func() { meanwhile(p, b) })
 			_, err := a.Claim(t.Context(), sink.Claim{Span: changefeed.Whole(), Token: fence.Mint(1, 50), From: change.At(1)})
 			require.ErrorIs(t, err, fence.ErrStale)
+			st, err := p.reopen().refresh()
+			require.NoError(t, err, "a refused claim must leave no entry: nothing could follow from it")
+			for _, held := range st.m.Held() {
+				require.NotEqual(t, fence.Mint(1, 50), held.Token)
+			}
 		})
 	}
 }

@@ -37,10 +37,17 @@ func newPlace(t *testing.T) *place {
 // node returns a sink as another node has it, raised to epoch 1.
 func (p *place) node() *Sink {
 	p.Helper()
+	s := p.reopen()
+	require.NoError(p, s.Raise(p.Context(), 1, sink.KnownNothing))
+	return s
+}
+
+// reopen returns a sink that has not read anything yet.
+func (p *place) reopen() *Sink {
+	p.Helper()
 	s, err := Open(Config{Identity: p.identity, Directory: p.directory, Options: p.options, Now: func() time.Time { return p.now }})
 	require.NoError(p, err)
 	s.disk = quickDisk{}
-	require.NoError(p, s.Raise(p.Context(), 1, sink.KnownNothing))
 	return s
 }
 
