@@ -32,6 +32,8 @@ type bench struct {
 	fails   map[string]error // by request name
 	held    map[string]bool
 	pending []Effect
+	queue   []Effect
+	doing   bool
 	sent    []message.Envelope
 	trace   []string
 	outcome Outcome
@@ -78,13 +80,22 @@ func (b *bench) step(in Input) {
 	b.do(b.core.Step(b.wall(), in))
 }
 
+// do answers effects in the order in which they were decided.
 func (b *bench) do(effects []Effect) {
-	for _, effect := range effects {
+	b.queue = append(b.queue, effects...)
+	if b.doing {
+		return
+	}
+	b.doing = true
+	for len(b.queue) > 0 {
+		effect := b.queue[0]
+		b.queue = b.queue[1:]
 		b.note(effect)
 		if in := b.answer(effect); in != nil {
 			b.step(in)
 		}
 	}
+	b.doing = false
 }
 
 // pass lets time pass in small steps.

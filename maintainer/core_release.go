@@ -103,10 +103,12 @@ func (c *Core) advanceStopping() {
 
 // unstopped returns what is not known to have stopped, nil if nothing.
 func (c *Core) unstopped() *changefeed.Fault {
+	unknown := false
 	for _, cell := range c.cover.unsettled {
 		if cell.state != cellAbsent {
 			return notStopped(cell.host, cell.span)
 		}
+		unknown = unknown || cell.unknown
 	}
 	for _, item := range c.orphans.all() {
 		return notStopped(item.host, item.span)
@@ -116,7 +118,7 @@ func (c *Core) unstopped() *changefeed.Fault {
 			return notStopped(h, c.whole)
 		}
 	}
-	if !c.rangeIsFree() {
+	if unknown && !c.rangeIsFree() {
 		return &changefeed.Fault{Code: changefeed.CodeTimeout, Detail: "a lost node may still run a part of the changefeed"}
 	}
 	return nil

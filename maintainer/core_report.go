@@ -183,7 +183,7 @@ func (c *Core) progress() {
 	}
 	if lowest > r.checkpoint {
 		r.checkpoint, r.movedAt = lowest, c.now.At
-		if r.err != nil && r.checkpoint > r.errorAt {
+		if r.err != nil && r.checkpoint > r.errorAt && c.wish != wishFail {
 			r.err = nil
 		}
 	}

@@ -94,6 +94,9 @@ func (c *Core) waitReason(low *cell) string {
 		if low.unknown && !c.rangeIsFree() {
 			return "a lost node may still run the span"
 		}
+		if low.next > c.now.At {
+			return "its placement was refused, and is tried again"
+		}
 		return "the span waits for another to stop"
 	case cellStarting:
 		return "the dispatcher is starting" + c.waitDetail(low)

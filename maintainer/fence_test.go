@@ -110,7 +110,7 @@ func active(t *testing.T, nodes ...string) (*bench, message.Status) {
 	running := statusOf(changefeed.Whole(), fence.Mint(5, 1), message.DispatcherRunning, 100)
 	b.from("n1", message.Statuses{Statuses: []message.Status{running}})
 	b.from("n1", message.Heartbeat{Number: 1, Set: digestOf(running), Checkpoint: 100, Resolved: 100})
-	b.pass(2 * time.Second)
+	b.pass(1200 * time.Millisecond)
 	require.Equal(t, "running at 100, spans 1", describeStatus(&b.status.Status))
 	b.taken()
 	b.sent = nil
@@ -164,7 +164,7 @@ func TestF18StatusOfAnotherPlacementMovesNothing(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			b, _ := active(t, "n2")
 			b.from("n1", message.Statuses{Statuses: []message.Status{status}})
-			b.pass(2 * time.Second)
+			b.pass(1200 * time.Millisecond)
 			require.Equal(t, "running at 100, spans 1", describeStatus(&b.status.Status))
 			require.Zero(t, b.countSent(message.KindPlace))
 		})
@@ -195,7 +195,7 @@ func TestHeartbeatsThatComeLateMoveNothing(t *testing.T) {
 	failed := running
 	failed.State, failed.Fault = message.DispatcherFailed, &changefeed.Fault{Code: changefeed.CodeSinkFull}
 	b.from("n1", message.Heartbeat{Number: 6, Set: digestOf(running), Checkpoint: 150, Resolved: 150, Changed: []message.Status{failed}})
-	b.pass(2 * time.Second)
+	b.pass(1200 * time.Millisecond)
 	require.Equal(t, "running at 200, spans 1", describeStatus(&b.status.Status))
 }
 
@@ -310,8 +310,7 @@ func TestF26FloorIsRaisedBeforeAnything(t *testing.T) {
 	require.Empty(t, b.sent, "nobody is asked, nothing adopted or placed while the floor is not up")
 	delete(b.fails, "raise")
 	b.pass(time.Second)
-	require.Equal(t, 1, b.countSent(message.KindBootstrap)-b.countSent(message.KindBootstrap)+1)
-	require.NotEmpty(t, b.sent)
+	require.Equal(t, message.KindBootstrap, b.sent[0].Body.Kind())
 }
 
 func TestF26PauseRaisesTheFloorAboveItsEpoch(t *testing.T) {

@@ -1,0 +1,259 @@
+package maintainer
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/cockroachdb/datadriven"
+	"github.com/stretchr/testify/require"
+
+	"fencerow/change"
+	"fencerow/changefeed"
+	"fencerow/fence"
+	"fencerow/message"
+	"fencerow/record"
+)
+
+// The scenarios in testdata/core are told to one maintainer core; those in testdata/host to a host core.
+func TestScenarios(t *testing.T) {
+	datadriven.Walk(t, "testdata/core", func(t *testing.T, path string) {
+		var b *bench
+		datadriven.RunTest(t, path, func(t *testing.T, d *datadriven.TestData) string {
+			if d.Cmd == "new" {
+				b = scenarioBench(t, d)
+				return ""
+			}
+			b.command(t, d)
+			lines := b.taken()
+			if len(lines) == 0 {
+				return "nothing\n"
+			}
+			return strings.Join(lines, "\n") + "\n"
+		})
+	})
+}
+
+func scenarioBench(t *testing.T, d *datadriven.TestData) *bench {
+	nodes := []string{"n1"}
+	if d.HasArg("nodes") {
+		nodes = strings.Split(word(t, d, "nodes"), "+")
+	}
+	b := newBench(fence.Epoch(number(t, d, "epoch")), nodes...)
+	if d.HasArg("checkpoint") {
+		b.ran(change.Position(number(t, d, "checkpoint")), int(number(t, d, "spans")))
+	}
+	if d.HasArg("sink") {
+		require.Equal(t, "none", word(t, d, "sink"))
+		b.fencing = FencedByNothing
+	}
+	if d.HasArg("start") {
+		b.spec.Spec.Start = word(t, d, "start")
+	}
+	if d.HasArg("split") {
+		b.spec.Spec.Options = changefeed.Options{"split_keys": strings.ReplaceAll(word(t, d, "split"), "+", ",")}
+	}
+	if d.HasArg("desired") {
+		b.spec.Spec.Desired = changefeed.Desired(word(t, d, "desired"))
+	}
+	if d.HasArg("spec") {
+		b.spec.Revision = int64(number(t, d, "spec"))
+	}
+	if d.HasArg("tries") {
+		b.status.Status.Error = &record.Error{Code: changefeed.CodeSinkFull, Tries: int(number(t, d, "tries"))}
+	}
+	return b
+}
+
+func word(t *testing.T, d *datadriven.TestData, name string) string {
+	var out string
+	d.ScanArgs(t, name, &out)
+	return out
+}
+
+func number(t *testing.T, d *datadriven.TestData, name string) uint64 {
+	var out uint64
+	d.ScanArgs(t, name, &out)
+	return out
+}
+
+func (b *bench) command(t *testing.T, d *datadriven.TestData) {
+	switch d.Cmd {
+	case "start":
+		b.step(Started{})
+	case "pass":
+		length, err := time.ParseDuration(word(t, d, "d"))
+		require.NoError(t, err)
+		b.pass(length)
+	case "fail":
+		b.fails[word(t, d, "what")] = scenarioError(word(t, d, "how"))
+		b.applied = d.HasArg("applied")
+	case "heal":
+		delete(b.fails, word(t, d, "what"))
+	case "hold":
+		b.held[word(t, d, "what")] = true
+	case "release":
+		b.release(word(t, d, "what"))
+	case "reply":
+		b.from(word(t, d, "node"), message.BootstrapReply{Dispatchers: parseStatuses(t, d.Input)})
+	case "status":
+		b.from(word(t, d, "node"), message.Statuses{Full: d.HasArg("full"), Statuses: parseStatuses(t, d.Input)})
+	case "beat":
+		at := change.Position(number(t, d, "at"))
+		b.from(word(t, d, "node"), message.Heartbeat{
+			Number: number(t, d, "n"), Set: digestOf(parseStatuses(t, d.Input)...), Checkpoint: at, Resolved: at,
+		})
+	case "closed":
+		b.from(word(t, d, "node"), message.Closed{})
+	case "reject":
+		b.from(word(t, d, "node"), message.Rejected{
+			Offered: b.own.Record.Epoch, Held: fence.Epoch(number(t, d, "held")), Rule: word(t, d, "rule"),
+			Command: message.KindPlace, Token: parseToken(t, word(t, d, "token")),
+		})
+	case "handoff":
+		b.step(HandoffRequested{Handoff: record.Handoff{
+			UID: "u1", Epoch: b.own.Record.Epoch, Reason: changefeed.Reason(word(t, d, "reason")),
+		}})
+	case "bumped":
+		b.current.Revision++
+	case "join", "gone":
+		b.nodesCommand(d.Cmd, word(t, d, "node"))
+	case "cover":
+		for _, view := range b.core.Spans(b.now) {
+			b.trace = append(b.trace, fmt.Sprintf("%v %s %s on %q at %d", view.Span, view.State, view.Token, view.Node, view.Checkpoint))
+		}
+	default:
+		t.Fatalf("unknown command %s", d.Cmd)
+	}
+}
+
+func (b *bench) nodesCommand(cmd, name string) {
+	nodes := slices.Clone(b.nodes.Nodes)
+	if cmd == "join" {
+		nodes = append(nodes, record.Node{ID: changefeed.NodeID(name), Name: name, Liveness: record.Alive})
+	} else {
+		nodes = slices.DeleteFunc(nodes, func(node record.Node) bool { return node.Name == name })
+	}
+	b.nodes = Nodes{Revision: b.nodes.Revision + 1, Nodes: nodes}
+	b.step(NodesWatched{Nodes: b.nodes})
+}
+
+func scenarioError(how string) error {
+	switch how {
+	case "stale":
+		return fmt.Errorf("sink: %w", fence.ErrStale)
+	case "unknown":
+		return fmt.Errorf("store: %w", fence.ErrUnknown)
+	case "permanent":
+		return &changefeed.Fault{Code: changefeed.CodeSinkLost, Permanent: true}
+	default:
+		return errUnreachable
+	}
+}
+
+func parseToken(t *testing.T, text string) fence.Token {
+	var epoch fence.Epoch
+	var seq fence.Seq
+	_, err := fmt.Sscanf(text, "%d.%d", &epoch, &seq)
+	require.NoError(t, err, text)
+	return fence.Mint(epoch, seq)
+}
+
+var scenarioStates = map[string]message.DispatcherState{
+	"starting": message.DispatcherStarting, "running": message.DispatcherRunning, "stopping": message.DispatcherStopping,
+	"stopped": message.DispatcherStopped, "failed": message.DispatcherFailed,
+}
+
+// parseStatuses reads lines such as `4.1 a-m running 100 spec=2 fault=sink.full`; `-` alone is the whole key space.
+func parseStatuses(t *testing.T, text string) []message.Status {
+	var out []message.Status
+	for _, line := range strings.Split(strings.TrimSpace(text), "\n") {
+		words := strings.Fields(line)
+		if len(words) == 0 {
+			continue
+		}
+		start, end, _ := strings.Cut(words[1], "-")
+		position, err := change.ParsePosition(words[3])
+		require.NoError(t, err)
+		status := statusOf(span(start, end), parseToken(t, words[0]), scenarioStates[words[2]], position)
+		for _, more := range words[4:] {
+			name, value, _ := strings.Cut(more, "=")
+			switch name {
+			case "spec":
+				_, err := fmt.Sscan(value, &status.SpecRevision)
+				require.NoError(t, err)
+			case "head":
+				status.Resolved, err = change.ParsePosition(value)
+				require.NoError(t, err)
+			case "fault":
+				status.Fault = &changefeed.Fault{Code: changefeed.Code(value)}
+			case "permanent":
+				status.Fault = &changefeed.Fault{Code: changefeed.Code(value), Permanent: true}
+			case "waits":
+				status.WaitingOn = value
+			case "source":
+				status.SourceID = value
+			}
+		}
+		out = append(out, status)
+	}
+	return out
+}
+
+func TestHostScenarios(t *testing.T) {
+	datadriven.Walk(t, "testdata/host", func(t *testing.T, path string) {
+		core := NewHostCore("n1")
+		datadriven.RunTest(t, path, func(t *testing.T, d *datadriven.TestData) string {
+			var lines []string
+			for _, effect := range core.Step(hostInputOf(t, d)) {
+				switch effect := effect.(type) {
+				case StartMaintainer:
+					lines = append(lines, fmt.Sprintf("start %s at epoch %d", effect.Ownership.ID.Name, effect.Ownership.Record.Epoch))
+				case StopMaintainer:
+					lines = append(lines, fmt.Sprintf("stop %s at epoch %d", effect.ID.Name, effect.Epoch))
+				}
+			}
+			if len(lines) == 0 {
+				return "nothing\n"
+			}
+			return strings.Join(lines, "\n") + "\n"
+		})
+	})
+}
+
+// hostInputOf reads `observe`, `list`, `delete`, `ended` and `session-over`; records are lines `a epoch=5 owner=n1 uid=u1`.
+func hostInputOf(t *testing.T, d *datadriven.TestData) HostInput {
+	parse := func(line string) Ownership {
+		var name, owner, uid string
+		var epoch fence.Epoch
+		_, err := fmt.Sscanf(line, "%s epoch=%d owner=%s uid=%s", &name, &epoch, &owner, &uid)
+		require.NoError(t, err, line)
+		own := owned(epoch, changefeed.NodeID(strings.TrimPrefix(owner, "nobody")), changefeed.UID(uid))
+		own.ID.Name = name
+		return own
+	}
+	switch d.Cmd {
+	case "observe":
+		return RecordObserved{Record: parse(d.Input)}
+	case "list":
+		var records []Ownership
+		for _, line := range strings.Split(d.Input, "\n") {
+			if line != "" {
+				records = append(records, parse(line))
+			}
+		}
+		return RecordsListed{Records: records}
+	case "delete":
+		return RecordDeleted{ID: changefeed.ID{Namespace: "default", Name: word(t, d, "name")}}
+	case "ended":
+		return MaintainerEnded{
+			ID: changefeed.ID{Namespace: "default", Name: word(t, d, "name")}, Epoch: fence.Epoch(number(t, d, "epoch")),
+		}
+	case "session-over":
+		return SessionEnded{}
+	}
+	t.Fatalf("unknown command %s", d.Cmd)
+	return nil
+}
