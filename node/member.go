@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"go.etcd.io/etcd/server/v3/embed"
+	"go.uber.org/zap"
 
 	"fencerow/changefeed"
 )
@@ -24,11 +25,12 @@ const (
 )
 
 // startMember starts the embedded etcd member and waits until it serves. The caller closes it once.
-func startMember(ctx context.Context, config Config) (*embed.Etcd, error) {
+func startMember(ctx context.Context, config Config, log *zap.Logger) (*embed.Etcd, error) {
 	settings, err := memberSettings(config)
 	if err != nil {
 		return nil, err
 	}
+	settings.ZapLoggerBuilder = embed.NewZapLoggerBuilder(log)
 	if err := os.MkdirAll(settings.Dir, memberDirectoryPrivate); err != nil {
 		return nil, fmt.Errorf("node: data directory of the embedded etcd: %w", err)
 	}
@@ -56,8 +58,6 @@ func memberSettings(config Config) (*embed.Config, error) {
 	settings := embed.NewConfig()
 	settings.Name = config.Name
 	settings.Dir = filepath.Join(config.DataDir, memberDirectory)
-	settings.LogLevel = "error"
-	settings.LogOutputs = []string{"stderr"}
 	settings.QuotaBackendBytes = memberQuotaBytes
 	settings.MaxRequestBytes = memberMaxRequestBytes
 	settings.AutoCompactionMode = memberCompactionMode

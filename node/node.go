@@ -29,14 +29,15 @@ type process struct {
 	level   int // feature level of the cluster when the node started
 	metrics *metrics
 
-	member    *embed.Etcd // nil without an embedded member
-	client    *clientv3.Client
-	guard     kv.Store
-	fatal     chan error // etcd went back: the process ends
-	store     *epochstore.Store
-	clusterID string // of the etcd that holds the records, hexadecimal
-	etcdID    uint64 // the same as a number
-	opener    *opener
+	member      *embed.Etcd // nil without an embedded member
+	memberLevel zap.AtomicLevel
+	client      *clientv3.Client
+	guard       kv.Store
+	fatal       chan error // etcd went back: the process ends
+	store       *epochstore.Store
+	clusterID   string // of the etcd that holds the records, hexadecimal
+	etcdID      uint64 // the same as a number
+	opener      *opener
 
 	tls          *tls.Config  // of peers and HTTP; nil is plain text
 	peerListener net.Listener // taken at the start, for the first life
@@ -94,7 +95,8 @@ func (p *process) start(ctx context.Context, level zap.AtomicLevel) (*httpServer
 func (p *process) connect(ctx context.Context) error {
 	endpoints := p.config.Etcd
 	if len(endpoints) == 0 {
-		member, err := startMember(ctx, p.config)
+		p.memberLevel = zap.NewAtomicLevelAt(zap.ErrorLevel)
+		member, err := startMember(ctx, p.config, p.log.Named("etcd").WithOptions(zap.IncreaseLevel(p.memberLevel)))
 		if err != nil {
 			return err
 		}
@@ -238,6 +240,8 @@ func (p *process) close() {
 		_ = p.peerListener.Close()
 	}
 	if p.member != nil {
+		// A member that stops reports its own listeners as failed.
+		p.memberLevel.SetLevel(zap.FatalLevel)
 		p.member.Close()
 		<-p.member.Server.StopNotify()
 	}
