@@ -113,14 +113,20 @@ func (c *Core) onWritten(in StatusWritten) {
 			return
 		}
 		r.stale = true
+		r.pace(c.now.At.Add(c.delay(r.tries)))
 		c.suspect()
 	case errors.Is(in.Err, fence.ErrUnknown):
+		r.pace(c.now.At.Add(c.delay(r.tries)))
 		c.readBack()
 	default:
-		r.nextTry = c.now.At.Add(c.delay(r.tries))
-		r.tries = raise(r.tries)
-		r.wroteAt = 0
+		r.pace(c.now.At.Add(c.delay(r.tries)))
 	}
+}
+
+// pace puts the next write off after one that failed, so that a store that fails is not stormed.
+func (r *report) pace(next changefeed.Time) {
+	r.nextTry, r.wroteAt = next, 0
+	r.tries = raise(r.tries)
 }
 
 // readBack reads the status after a write of unknown outcome. It is never sent again as it was: a late duplicate must
@@ -139,7 +145,7 @@ func (c *Core) onStatusRead(in StatusRead) {
 		c.later(&r.reading)
 		return
 	}
-	r.reading, r.wroteAt = retried{}, 0
+	r.reading = retried{}
 	c.onStored(in.Stored)
 }
 
