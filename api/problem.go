@@ -83,7 +83,7 @@ func detailOf(fault *changefeed.Fault) string {
 	if fault.Detail != "" {
 		parts = append(parts, fault.Detail)
 	}
-	if fault.Err != nil {
+	if fault.Err != nil && !errors.Is(fault.Err, fence.ErrStale) { // that one is said by the detail already
 		parts = append(parts, fault.Err.Error())
 	}
 	return strings.Join(parts, ": ")

@@ -71,7 +71,7 @@ func (c *Client) await(ctx context.Context, id changefeed.ID, done func(shape.Ch
 		answer, err := c.Changefeed(ctx, id)
 		switch {
 		case ctx.Err() != nil:
-			return fmt.Errorf("waiting for %s: %w", id, ctx.Err())
+			return tooLong(ctx)
 		case err != nil && (first || !transient(err)):
 			return err
 		case err == nil:
@@ -85,10 +85,14 @@ func (c *Client) await(ctx context.Context, id changefeed.ID, done func(shape.Ch
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("waiting for %s: %w", id, ctx.Err())
+			return tooLong(ctx)
 		case <-ticker.C:
 		}
 	}
+}
+
+func tooLong(ctx context.Context) error {
+	return fmt.Errorf("it took longer than asked for; look at its state, or give a longer --timeout: %w", ctx.Err())
 }
 
 func failed(feed shape.Changefeed) error {

@@ -20,6 +20,9 @@ func newChangefeedCreate(c *common) *cobra.Command {
 	cmd := c.nameFlags(&cobra.Command{
 		Use: "create NAME --source URI --sink URI", Short: "Create a changefeed, which begins to run at once", Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if request.Source == "" || request.Sink == "" {
+				return usageError{fmt.Errorf("--source and --sink are needed; see %s --help", cmd.CommandPath())}
+			}
 			var err error
 			if request.Options, err = parseOptions(options); err != nil {
 				return usageError{err}
@@ -35,8 +38,6 @@ func newChangefeedCreate(c *common) *cobra.Command {
 	f.StringVar(&request.Sink, "sink", "", "where to, as in file:///var/lib/orders")
 	f.StringVar(&request.Start, "start", "now", "now, snapshot, or a position")
 	f.StringArrayVar(&options, "option", nil, "k=v; may be given several times")
-	_ = cmd.MarkFlagRequired("source")
-	_ = cmd.MarkFlagRequired("sink")
 	cmd.Long = createHelp()
 	return cmd
 }
