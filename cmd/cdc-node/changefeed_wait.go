@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 
 	"github.com/spf13/cobra"
 
@@ -19,6 +20,9 @@ func newChangefeedWait(c *common) *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var target change.Position
 			var err error
+			if checkpoint != "" && caughtUp {
+				return usageError{errors.New("--checkpoint and --caught-up ask for different things; give one")}
+			}
 			if checkpoint != "" {
 				if target, err = change.ParsePosition(checkpoint); err != nil {
 					return usageError{err}
@@ -38,6 +42,5 @@ func newChangefeedWait(c *common) *cobra.Command {
 	})
 	cmd.Flags().StringVar(&checkpoint, "checkpoint", "", "the position to wait for")
 	cmd.Flags().BoolVar(&caughtUp, "caught-up", false, "wait for the source's position of now, which is the default")
-	cmd.MarkFlagsMutuallyExclusive("checkpoint", "caught-up")
 	return cmd
 }
