@@ -49,8 +49,9 @@ var rooms = map[string][]string{
 	"peer":        {"fence", "changefeed", "change", "record", "message", "peer/peerpb"},
 	"peer/peerpb": {},
 
-	"api":        {"fence", "changefeed", "change", "record", "endpoint", "api/client"},
-	"api/client": {"fence", "changefeed", "change", "record"},
+	"api":        {"fence", "changefeed", "change", "record", "endpoint", "api/client", "api/shape"},
+	"api/client": {"fence", "changefeed", "change", "record", "api/shape"},
+	"api/shape":  {"fence", "changefeed", "change", "record"},
 	"node":       {"*"},
 
 	"cmd/cdc-node":      {"*"},
