@@ -83,8 +83,7 @@ func (w *world) cat() []judge.Seen {
 				Key string `json:"key"`
 			} `json:"key"`
 			After *struct {
-				Value       string `json:"value"`
-				ModRevision int64  `json:"mod_revision"`
+				Value string `json:"value"`
 			} `json:"after"`
 		}
 		require.NoError(w.t, json.Unmarshal(lines.Bytes(), &line), lines.Text())

@@ -18,7 +18,7 @@ import (
 
 // Defaults of Config.
 const (
-	KeepAliveTimeDefault    = 5 * time.Second
+	KeepAliveTimeDefault    = 10 * time.Second
 	KeepAliveTimeoutDefault = 3 * time.Second
 	// SendBytesMax is above what etcd takes by default (1.5 MiB), so that etcd refuses, with a definite error.
 	SendBytesMax = 8 * 1024 * 1024
@@ -80,13 +80,14 @@ func Dial(config Config) (*clientv3.Client, error) {
 		Endpoints:            config.Endpoints,
 		DialKeepAliveTime:    orDefault(config.KeepAliveTime, KeepAliveTimeDefault),
 		DialKeepAliveTimeout: orDefault(config.KeepAliveTimeout, KeepAliveTimeoutDefault),
-		PermitWithoutStream:  true,
-		MaxCallSendMsgSize:   SendBytesMax,
-		MaxCallRecvMsgSize:   ReceiveBytesMax,
-		MaxUnaryRetries:      unaryAttemptsMax,
-		TLS:                  config.TLS,
-		DialOptions:          options,
-		Logger:               logger,
+		// etcd counts pings without a stream as too many, and ends the connection.
+		PermitWithoutStream: false,
+		MaxCallSendMsgSize:  SendBytesMax,
+		MaxCallRecvMsgSize:  ReceiveBytesMax,
+		MaxUnaryRetries:     unaryAttemptsMax,
+		TLS:                 config.TLS,
+		DialOptions:         options,
+		Logger:              logger,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("kvetcd: dial: %w", err)
