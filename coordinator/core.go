@@ -125,6 +125,7 @@ func (c *Core) Step(now changefeed.Time, in Input) []Effect {
 		c.decideDue()
 		c.raiseLevel()
 		c.trim()
+		c.heal()
 	}
 	return c.effects
 }

@@ -101,6 +101,13 @@ func (c *Core) trim() {
 	}
 }
 
+// heal finds out whether writes succeed again when nothing else is being written that would tell.
+func (c *Core) heal() {
+	if c.writes.failing && c.bumping == 0 && c.chores == 0 {
+		c.sendProbe()
+	}
+}
+
 // raiseLevel raises the feature level once every node has it.
 func (c *Core) raiseLevel() {
 	if len(c.nodes) == 0 || !c.raise.ready(c.now) {

@@ -85,22 +85,28 @@ func (w *world) elect() error {
 
 func (w *world) listing() []Input {
 	inputs := []Input{MetaSeen{observed(w.meta)}}
-	for id, e := range w.specs {
+	for _, id := range slices.SortedFunc(maps.Keys(w.specs), changefeed.ID.Compare) {
+		e := w.specs[id]
 		inputs = append(inputs, SpecSeen{id, observed(e)})
 	}
-	for id, e := range w.epochs {
+	for _, id := range slices.SortedFunc(maps.Keys(w.epochs), changefeed.ID.Compare) {
+		e := w.epochs[id]
 		inputs = append(inputs, EpochSeen{id, observed(e)})
 	}
-	for id, e := range w.statuses {
+	for _, id := range slices.SortedFunc(maps.Keys(w.statuses), changefeed.ID.Compare) {
+		e := w.statuses[id]
 		inputs = append(inputs, StatusSeen{id, observed(e)})
 	}
-	for id, e := range w.handoffs {
+	for _, id := range slices.SortedFunc(maps.Keys(w.handoffs), changefeed.ID.Compare) {
+		e := w.handoffs[id]
 		inputs = append(inputs, HandoffSeen{id, observed(e)})
 	}
-	for id, e := range w.nodes {
+	for _, id := range slices.Sorted(maps.Keys(w.nodes)) {
+		e := w.nodes[id]
 		inputs = append(inputs, NodeSeen{id, observed(e)})
 	}
-	for name, mod := range w.drains {
+	for _, name := range slices.Sorted(maps.Keys(w.drains)) {
+		mod := w.drains[name]
 		inputs = append(inputs, DrainSeen{name, Observed[record.Drain]{Value: &record.Drain{}, Revision: mod}})
 	}
 	return inputs
