@@ -140,7 +140,16 @@ func (b *bench) interleave(ours, baseline func() (float64, error)) (result, erro
 			}
 			*side.into = append(*side.into, value)
 		}
-		fmt.Fprintf(os.Stderr, "  round %d: ours %.4g, baseline %.4g\n", i+1, out.ours[i], out.baseline[i])
+		told(i, out)
 	}
 	return out, nil
+}
+
+// told shows a round as it ends: a row may take minutes.
+func told(round int, so result) {
+	if len(so.baseline) == 0 {
+		fmt.Fprintf(os.Stderr, "  round %d: %.4g\n", round+1, so.ours[round])
+		return
+	}
+	fmt.Fprintf(os.Stderr, "  round %d: ours %.4g, baseline %.4g\n", round+1, so.ours[round], so.baseline[round])
 }
