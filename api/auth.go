@@ -98,11 +98,15 @@ func (s *Server) authorize(r *http.Request, needs Role) error {
 	case role >= needs:
 		return nil
 	case role == 0:
-		return &changefeed.Fault{Code: changefeed.CodeAuthRequired, Detail: "a token is needed, and none that is known was sent",
-			Cure: "give --token-file with a token that the node knows"}
+		return &changefeed.Fault{
+			Code: changefeed.CodeAuthRequired, Detail: "a token is needed, and none that is known was sent",
+			Cure: "give --token-file with a token that the node knows",
+		}
 	default:
-		return &changefeed.Fault{Code: changefeed.CodeAuthForbidden, Detail: "a viewer may not change anything",
-			Cure: "use a token whose role is admin"}
+		return &changefeed.Fault{
+			Code: changefeed.CodeAuthForbidden, Detail: "a viewer may not change anything",
+			Cure: "use a token whose role is admin",
+		}
 	}
 }
 
@@ -110,8 +114,10 @@ func (s *Server) authorize(r *http.Request, needs Role) error {
 // loopback under a name of its own, and requests that a page of another origin makes.
 func (s *Server) checkHost(r *http.Request) error {
 	if !s.knowsHost(r.Host) {
-		return &changefeed.Fault{Code: changefeed.CodeAuthForbidden, Field: "Host", Value: fmt.Sprintf("%.100q", r.Host),
-			Detail: "is not a name of this node", Cure: "use its address, or the name that it advertises"}
+		return &changefeed.Fault{
+			Code: changefeed.CodeAuthForbidden, Field: "Host", Value: fmt.Sprintf("%.100q", r.Host),
+			Detail: "is not a name of this node", Cure: "use its address, or the name that it advertises",
+		}
 	}
 	origin := r.Header.Get("Origin")
 	if origin == "" {
@@ -119,8 +125,10 @@ func (s *Server) checkHost(r *http.Request) error {
 	}
 	from, err := url.Parse(origin)
 	if err != nil || !strings.EqualFold(from.Host, r.Host) {
-		return &changefeed.Fault{Code: changefeed.CodeAuthForbidden, Field: "Origin", Value: fmt.Sprintf("%.100q", origin),
-			Detail: "is another origin", Cure: "use the console of this node itself"}
+		return &changefeed.Fault{
+			Code: changefeed.CodeAuthForbidden, Field: "Origin", Value: fmt.Sprintf("%.100q", origin),
+			Detail: "is another origin", Cure: "use the console of this node itself",
+		}
 	}
 	return nil
 }

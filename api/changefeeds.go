@@ -49,8 +49,10 @@ func (s *Server) list(r *http.Request) (reply, error) {
 	if text := query.Get("limit"); text != "" {
 		parsed, err := strconv.Atoi(text)
 		if err != nil || parsed < 1 || parsed > listMax {
-			return reply{}, &changefeed.Fault{Code: changefeed.CodeRequestInvalid, Field: "limit", Value: fmt.Sprintf("%.100q", text),
-				Detail: "is out of bounds", Cure: fmt.Sprintf("give 1 to %d", listMax)}
+			return reply{}, &changefeed.Fault{
+				Code: changefeed.CodeRequestInvalid, Field: "limit", Value: fmt.Sprintf("%.100q", text),
+				Detail: "is out of bounds", Cure: fmt.Sprintf("give 1 to %d", listMax),
+			}
 		}
 		limit = parsed
 	}
@@ -110,8 +112,10 @@ func (s *Server) put(r *http.Request) (reply, error) {
 	}
 	match := strings.Trim(r.Header.Get("If-Match"), `"`)
 	if match == "" {
-		return reply{}, refuse(http.StatusPreconditionRequired, &changefeed.Fault{Code: changefeed.CodeRequestInvalid, Field: "If-Match",
-			Detail: "is missing", Cure: "send the ETag of the changefeed that you read"})
+		return reply{}, refuse(http.StatusPreconditionRequired, &changefeed.Fault{
+			Code: changefeed.CodeRequestInvalid, Field: "If-Match",
+			Detail: "is missing", Cure: "send the ETag of the changefeed that you read",
+		})
 	}
 	view, err := s.readable(r)
 	if err != nil {
@@ -162,22 +166,28 @@ func sameName(id changefeed.ID, request shape.Create) error {
 	if (request.Name == "" || request.Name == id.Name) && (request.Namespace == "" || request.Namespace == id.Namespace) {
 		return nil
 	}
-	return &changefeed.Fault{Code: changefeed.CodeRequestInvalid, Field: "name",
+	return &changefeed.Fault{
+		Code: changefeed.CodeRequestInvalid, Field: "name",
 		Value:  fmt.Sprintf("%.300q", request.Namespace+"/"+request.Name),
-		Detail: "is not the name in the path", Cure: "leave it out: a changefeed can't be renamed"}
+		Detail: "is not the name in the path", Cure: "leave it out: a changefeed can't be renamed",
+	}
 }
 
 func overtaken(id changefeed.ID) error {
-	return refuse(http.StatusPreconditionFailed, &changefeed.Fault{Code: changefeed.CodeSpecConflict, Field: "If-Match", Value: id.String(),
-		Detail: "was changed by somebody else since you read it", Cure: "read it again, and repeat the change"})
+	return refuse(http.StatusPreconditionFailed, &changefeed.Fault{
+		Code: changefeed.CodeSpecConflict, Field: "If-Match", Value: id.String(),
+		Detail: "was changed by somebody else since you read it", Cure: "read it again, and repeat the change",
+	})
 }
 
 // readable reads a changefeed whose spec parses.
 func (s *Server) readable(r *http.Request) (View, error) {
 	view, err := s.viewOf(r)
 	if err == nil && view.Spec.Value == nil {
-		err = &changefeed.Fault{Code: changefeed.CodeRecordInvalid, Field: "specs/" + view.ID.String(), Detail: view.Spec.Fault,
-			Cure: "correct the record with cdc-node etcdctl, or remove the changefeed with --force"}
+		err = &changefeed.Fault{
+			Code: changefeed.CodeRecordInvalid, Field: "specs/" + view.ID.String(), Detail: view.Spec.Fault,
+			Cure: "correct the record with cdc-node etcdctl, or remove the changefeed with --force",
+		}
 	}
 	return view, err
 }
@@ -271,8 +281,10 @@ func (s *Server) bump(r *http.Request) (reply, error) {
 	}
 	if above := request.Above; above != nil {
 		if uint64(*above) >= record.NumberMax {
-			return reply{}, &changefeed.Fault{Code: changefeed.CodeRequestInvalid, Field: "above", Value: strconv.FormatUint(uint64(*above), 10),
-				Detail: "is too large", Cure: "give the epoch that the sink holds"}
+			return reply{}, &changefeed.Fault{
+				Code: changefeed.CodeRequestInvalid, Field: "above", Value: strconv.FormatUint(uint64(*above), 10),
+				Detail: "is too large", Cure: "give the epoch that the sink holds",
+			}
 		}
 		if _, err := s.readable(r); err != nil {
 			return reply{}, err

@@ -157,8 +157,10 @@ func (s *Server) spans(r *http.Request) (reply, error) {
 		}
 		out, err := ask[shape.List[shape.Span]](s, r, node, "/api/v1/changefeeds/"+pathOf(view.ID)+"/spans")
 		if err != nil {
-			return reply{}, refuse(http.StatusServiceUnavailable, &changefeed.Fault{Code: changefeed.CodeTimeout, Field: "node", Value: node.Name,
-				Detail: "owns the changefeed and can't be asked for its spans", Err: err, Cure: "look at that node, and try again"})
+			return reply{}, refuse(http.StatusServiceUnavailable, &changefeed.Fault{
+				Code: changefeed.CodeTimeout, Field: "node", Value: node.Name,
+				Detail: "owns the changefeed and can't be asked for its spans", Err: err, Cure: "look at that node, and try again",
+			})
 		}
 		return reply{status: http.StatusOK, body: out}, nil
 	}
@@ -183,8 +185,10 @@ func (s *Server) head(r *http.Request) (reply, error) {
 	defer cancel()
 	look, err := s.backend.Look(ctx, uri, view.Spec.Value.Options)
 	if err != nil {
-		return reply{}, &changefeed.Fault{Code: changefeed.CodeSourceUnreachable, Field: "source", Value: uri.String(),
-			Detail: "can't be asked where it is", Err: err, Cure: "look at the source, and try again"}
+		return reply{}, &changefeed.Fault{
+			Code: changefeed.CodeSourceUnreachable, Field: "source", Value: uri.String(),
+			Detail: "can't be asked where it is", Err: err, Cure: "look at the source, and try again",
+		}
 	}
 	return reply{status: http.StatusOK, body: shape.Head{Head: look.Head}}, nil
 }
@@ -205,8 +209,10 @@ func (s *Server) logLevel(r *http.Request) (reply, error) {
 	}
 	level, err := zapcore.ParseLevel(request.Level)
 	if err != nil || level > zapcore.ErrorLevel {
-		return reply{}, &changefeed.Fault{Code: changefeed.CodeRequestInvalid, Field: "level", Value: fmt.Sprintf("%.100q", request.Level),
-			Detail: "is no level", Cure: "give debug, info, warn or error"}
+		return reply{}, &changefeed.Fault{
+			Code: changefeed.CodeRequestInvalid, Field: "level", Value: fmt.Sprintf("%.100q", request.Level),
+			Detail: "is no level", Cure: "give debug, info, warn or error",
+		}
 	}
 	s.config.Level.SetLevel(level)
 	return reply{status: http.StatusOK, body: shape.LogLevel{Level: level.String()}}, nil

@@ -124,6 +124,7 @@ func (f *fake) Resign(context.Context) error {
 	f.resigned++
 	return nil
 }
+
 func (f *fake) Store() endpoint.Store {
 	return endpoint.Store{ClusterID: "abc", Hosts: []string{"127.0.0.1:2379"}}
 }

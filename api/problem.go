@@ -57,14 +57,20 @@ func problemOf(err error) shape.Problem {
 		fault, status = own.fault, own.status
 	case errors.As(err, &fault):
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
-		fault = &changefeed.Fault{Code: changefeed.CodeTimeout, Detail: "the records did not answer in time",
-			Cure: "look at the node's /readyz, and try again"}
+		fault = &changefeed.Fault{
+			Code: changefeed.CodeTimeout, Detail: "the records did not answer in time",
+			Cure: "look at the node's /readyz, and try again",
+		}
 	case errors.Is(err, fence.ErrStale):
-		fault = &changefeed.Fault{Code: changefeed.CodeSpecConflict, Detail: "somebody else changed it meanwhile",
-			Cure: "read it again, and repeat the change"}
+		fault = &changefeed.Fault{
+			Code: changefeed.CodeSpecConflict, Detail: "somebody else changed it meanwhile",
+			Cure: "read it again, and repeat the change",
+		}
 	default:
-		fault = &changefeed.Fault{Code: changefeed.CodeEtcdUnreachable, Err: err, Detail: "the records can't be reached",
-			Cure: "look at the node's /readyz and at etcd, and try again"}
+		fault = &changefeed.Fault{
+			Code: changefeed.CodeEtcdUnreachable, Err: err, Detail: "the records can't be reached",
+			Cure: "look at the node's /readyz and at etcd, and try again",
+		}
 	}
 	if status == 0 {
 		status = statuses[fault.Code]

@@ -212,15 +212,21 @@ func decode(r *http.Request, into any) error {
 	var large *http.MaxBytesError
 	switch {
 	case errors.As(err, &large):
-		return &changefeed.Fault{Code: changefeed.CodeLimitExceeded, Field: "body", Detail: fmt.Sprintf("has more than %d bytes", bodyBytesMax),
-			Cure: "send less"}
+		return &changefeed.Fault{
+			Code: changefeed.CodeLimitExceeded, Field: "body", Detail: fmt.Sprintf("has more than %d bytes", bodyBytesMax),
+			Cure: "send less",
+		}
 	case err != nil:
-		return &changefeed.Fault{Code: changefeed.CodeRequestInvalid, Field: "body", Detail: "is not the JSON that is taken here", Err: err,
-			Cure: "see /api/v1/openapi.json"}
+		return &changefeed.Fault{
+			Code: changefeed.CodeRequestInvalid, Field: "body", Detail: "is not the JSON that is taken here", Err: err,
+			Cure: "see /api/v1/openapi.json",
+		}
 	}
 	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
-		return &changefeed.Fault{Code: changefeed.CodeRequestInvalid, Field: "body", Detail: "has something after its JSON",
-			Cure: "send one JSON object"}
+		return &changefeed.Fault{
+			Code: changefeed.CodeRequestInvalid, Field: "body", Detail: "has something after its JSON",
+			Cure: "send one JSON object",
+		}
 	}
 	return nil
 }
