@@ -297,8 +297,10 @@ func (c *Client) Create(ctx context.Context, request shape.Create) (Answer[shape
 
 // Update updates a changefeed that was read at the revision.
 func (c *Client) Update(ctx context.Context, id changefeed.ID, revision string, request shape.Create) (Answer[shape.Changefeed], error) {
-	return do[shape.Changefeed](ctx, c, call{method: http.MethodPut, path: feed(id), body: request,
-		header: http.Header{"If-Match": {strconv.Quote(revision)}}})
+	return do[shape.Changefeed](ctx, c, call{
+		method: http.MethodPut, path: feed(id), body: request,
+		header: http.Header{"If-Match": {strconv.Quote(revision)}},
+	})
 }
 
 // Pause pauses a changefeed.
