@@ -83,8 +83,10 @@ func checkChangefeed(reader *file.Reader, name, namespace string) error {
 		return err
 	}
 	if wrote := reader.Identity().Changefeed; wrote != id {
-		return &changefeed.Fault{Code: changefeed.CodeNotFound, Field: "--changefeed", Value: id.String(),
-			Detail: "has written nothing here: this is of " + wrote.String(), Cure: "leave --changefeed out, or give the other directory"}
+		return &changefeed.Fault{
+			Code: changefeed.CodeNotFound, Field: "--changefeed", Value: id.String(),
+			Detail: "has written nothing here: this is of " + wrote.String(), Cure: "leave --changefeed out, or give the other directory",
+		}
 	}
 	return nil
 }
