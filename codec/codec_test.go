@@ -34,8 +34,15 @@ func TestChangesReadAsTheContractSays(t *testing.T) {
 	table := tableRow{
 		key: Row{{"tenant", int64(-4)}, {"id", uint64(math.MaxUint64)}},
 		rest: Row{
-			{"f", 1.5}, {"nan", math.NaN()}, {"inf", math.Inf(1)}, {"ninf", math.Inf(-1)}, {"b", true}, {"none", nil}, {"raw", []byte{0xff, 0}},
-			{"s", "é\"\\\n\x01"}, {"bad", "\xff"},
+			{"f", 1.5},
+			{"nan", math.NaN()},
+			{"inf", math.Inf(1)},
+			{"ninf", math.Inf(-1)},
+			{"b", true},
+			{"none", nil},
+			{"raw", []byte{0xff, 0}},
+			{"s", "é\"\\\n\x01"},
+			{"bad", "\xff"},
 		},
 	}
 	for name, test := range map[string]struct {
