@@ -116,8 +116,10 @@ func cluster(n int) []Input {
 	}
 	for i := range n {
 		id := feedID(fmt.Sprintf("f%05d", i))
-		inputs = append(inputs, SpecSeen{id, seen(record.Spec{UID: changefeed.UID("uid-" + id.Name), Namespace: id.Namespace,
-			Name: id.Name, Desired: changefeed.DesiredRunning}, int64(i+3))})
+		inputs = append(inputs, SpecSeen{id, seen(record.Spec{
+			UID: changefeed.UID("uid-" + id.Name), Namespace: id.Namespace,
+			Name: id.Name, Desired: changefeed.DesiredRunning,
+		}, int64(i+3))})
 	}
 	return append(inputs, Listed{})
 }
