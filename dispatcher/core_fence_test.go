@@ -99,8 +99,12 @@ func (p *probe) run(seq fence.Seq, span string) fence.Token {
 // everyCommand is what an owner can say beside Bootstrap.
 func everyCommand(token fence.Token) []message.Body {
 	return []message.Body{
-		place(9, "x-z"), message.Stop{Token: token}, message.Close{}, message.Close{Removed: true},
-		message.ListStatuses{}, message.Barrier{Position: 9, Action: message.BarrierStop},
+		place(9, "x-z"),
+		message.Stop{Token: token},
+		message.Close{},
+		message.Close{Removed: true},
+		message.ListStatuses{},
+		message.Barrier{Position: 9, Action: message.BarrierStop},
 	}
 }
 
