@@ -240,7 +240,10 @@ func TestTLSOptions(t *testing.T) {
 	empty := filepath.Join(t.TempDir(), "empty.pem")
 	require.NoError(t, os.WriteFile(empty, nil, 0o600))
 	for _, options := range []changefeed.Options{
-		{OptionTLSCA: "/does/not/exist"}, {OptionTLSCA: empty}, {OptionTLSCert: empty}, {OptionTLSKey: empty},
+		{OptionTLSCA: "/does/not/exist"},
+		{OptionTLSCA: empty},
+		{OptionTLSCert: empty},
+		{OptionTLSKey: empty},
 		{OptionTLSCert: empty, OptionTLSKey: empty},
 	} {
 		_, err := TLS(options)
