@@ -3,12 +3,12 @@ package kvetcd_test
 import (
 	"testing"
 
+	"github.com/stretchr/testify/require"
+
 	"fencerow/fence"
 	"fencerow/kv"
 	"fencerow/kv/kvetcd"
 	"fencerow/kv/kvtest"
-
-	"github.com/stretchr/testify/require"
 )
 
 // A user with rights on one prefix works there; elsewhere it is refused, definitely and also by watches.

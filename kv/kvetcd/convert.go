@@ -3,11 +3,11 @@ package kvetcd
 import (
 	"fmt"
 
-	"fencerow/kv"
-
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"fencerow/kv"
 )
 
 // keyFirst is the smallest key that etcd can store. A range from the empty key begins there.

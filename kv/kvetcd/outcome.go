@@ -4,10 +4,10 @@ import (
 	"errors"
 	"fmt"
 
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+
 	"fencerow/fence"
 	"fencerow/kv"
-
-	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 )
 
 // refusals returns etcd's answers that say for certain that a request was not done: it was refused before it was

@@ -8,16 +8,16 @@ import (
 	"testing"
 	"time"
 
-	"fencerow/fence"
-	"fencerow/kv"
-	"fencerow/kv/kvetcd"
-
 	"github.com/stretchr/testify/require"
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+
+	"fencerow/fence"
+	"fencerow/kv"
+	"fencerow/kv/kvetcd"
 )
 
 // badDay is an etcd that answers every mutation with one error, and counts them.

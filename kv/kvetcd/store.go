@@ -7,11 +7,11 @@ import (
 	"sync"
 	"time"
 
-	"fencerow/kv"
-
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc"
+
+	"fencerow/kv"
 )
 
 // statusTimeoutMax bounds how long a member is waited for that may be down, when versions are asked for.

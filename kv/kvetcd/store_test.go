@@ -7,12 +7,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/require"
+
 	"fencerow/fence"
 	"fencerow/kv"
 	"fencerow/kv/kvetcd"
 	"fencerow/kv/kvtest"
-
-	"github.com/stretchr/testify/require"
 )
 
 var etcd *kvtest.Etcd //nolint:gochecknoglobals // one member for the package's tests

@@ -5,9 +5,9 @@ import (
 	"fmt"
 	"time"
 
-	"fencerow/kv"
-
 	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"fencerow/kv"
 )
 
 // TimeToLive returns a lease with the time that it lives on as TTL, in whole seconds rounded down, without renewing it.

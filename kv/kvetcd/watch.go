@@ -7,12 +7,12 @@ import (
 	"io"
 	"strings"
 
-	"fencerow/kv"
-
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc"
+
+	"fencerow/kv"
 )
 
 // watch is one gRPC stream with one watcher. The client library shares streams, on which a progress request is answered
