@@ -6,11 +6,11 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/stretchr/testify/require"
+
 	"fencerow/fence"
 	"fencerow/kv"
 	"fencerow/kv/kvmem"
-
-	"github.com/stretchr/testify/require"
 )
 
 func put(key string) kv.Txn { return kv.Txn{Then: []kv.Op{kv.Put(key, []byte("v"))}} }

@@ -13,9 +13,9 @@ import (
 	"slices"
 	"time"
 
-	"fencerow/kv"
-
 	"github.com/google/btree"
+
+	"fencerow/kv"
 )
 
 // Refusals of etcd that package kv has no error for. A transaction that returns one was not done.
