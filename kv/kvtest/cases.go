@@ -6,10 +6,10 @@ import (
 	"math"
 	"time"
 
+	"github.com/stretchr/testify/require"
+
 	"fencerow/fence"
 	"fencerow/kv"
-
-	"github.com/stretchr/testify/require"
 )
 
 func everyCompare(b *bench) {
@@ -59,7 +59,8 @@ func readsItsWrites(b *bench) {
 	revision := b.put("a", "1")
 	result := b.txn(kv.Txn{Then: []kv.Op{
 		kv.Put(b.key("b"), []byte("2")), kv.GetPrefix(b.prefix), kv.Delete(b.key("a")), kv.GetPrefix(b.prefix),
-		kv.Delete(b.key("a")), {Kind: kv.OpGet, Key: b.prefix, End: kv.PrefixEnd(b.prefix), Limit: 1},
+		kv.Delete(b.key("a")),
+		{Kind: kv.OpGet, Key: b.prefix, End: kv.PrefixEnd(b.prefix), Limit: 1},
 	}})
 	require.Equal(b.t, revision+1, result.Revision, "one transaction, one revision")
 	require.Len(b.t, result.Responses, 6)

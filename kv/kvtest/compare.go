@@ -9,10 +9,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/require"
+
 	"fencerow/kv"
 	"fencerow/kv/kvmem"
-
-	"github.com/stretchr/testify/require"
 )
 
 const (
@@ -28,7 +28,7 @@ const (
 // Compare executes the same random commands on both and requires the same answers, and at the end the same events. The
 // second is the memory, whose client can lose answers and cut watch responses into fragments. Both clusters must be
 // nobody else's. Revisions may differ by a constant, cluster and lease ids altogether.
-func Compare(t *testing.T, commands int, seed uint64, actual Subject, memory Subject) {
+func Compare(t *testing.T, commands int, seed uint64, actual, memory Subject) {
 	t.Helper()
 	t.Logf("seed %d", seed)
 	ctx, cancel := context.WithTimeout(t.Context(), compareLimit)

@@ -10,9 +10,9 @@ import (
 	"os"
 	"time"
 
-	"fencerow/kv/kvetcd"
-
 	"go.etcd.io/etcd/server/v3/embed"
+
+	"fencerow/kv/kvetcd"
 )
 
 // etcdStartMax is generous: tests run on machines that are busy with others.

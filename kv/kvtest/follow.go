@@ -6,9 +6,9 @@ import (
 	"sync"
 	"time"
 
-	"fencerow/kv"
-
 	"github.com/stretchr/testify/require"
+
+	"fencerow/kv"
 )
 
 var errPromise = errors.New("an event at or below a revision that was said to be complete")

@@ -7,10 +7,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/require"
+
 	"fencerow/kv/kvmem"
 	"fencerow/kv/kvtest"
-
-	"github.com/stretchr/testify/require"
 )
 
 var etcd *kvtest.Etcd //nolint:gochecknoglobals // one member for the package's tests

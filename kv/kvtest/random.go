@@ -5,9 +5,9 @@ import (
 	"slices"
 	"time"
 
-	"fencerow/kv"
-
 	"github.com/stretchr/testify/require"
+
+	"fencerow/kv"
 )
 
 // leaseOver lets a short lease end on both. Nothing else is done meanwhile, so the real one's delay makes no difference.

@@ -8,12 +8,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/require"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+
 	"fencerow/fence"
 	"fencerow/kv"
 	"fencerow/kv/kvmem"
-
-	"github.com/stretchr/testify/require"
-	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 )
 
 // caseLimit bounds one case. It is generous, for machines that are busy with others.

@@ -4,9 +4,9 @@ import (
 	"fmt"
 	"time"
 
-	"fencerow/kv"
-
 	"github.com/stretchr/testify/require"
+
+	"fencerow/kv"
 )
 
 // askAgain is how long a request for progress is waited for.
