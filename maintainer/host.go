@@ -38,9 +38,14 @@ func (c *HostConfig) validate() error {
 		name  string
 		value time.Duration
 	}{
-		{"session TTL", c.Core.SessionTTL}, {"heartbeat", c.Core.Heartbeat}, {"status interval", c.Core.StatusInterval},
-		{"status refresh", c.Core.StatusRefresh}, {"resend minimum", c.Core.ResendMin}, {"resend maximum", c.Core.ResendMax},
-		{"answer wait", c.Core.AnswerWait}, {"stop wait", c.Core.StopWait},
+		{"session TTL", c.Core.SessionTTL},
+		{"heartbeat", c.Core.Heartbeat},
+		{"status interval", c.Core.StatusInterval},
+		{"status refresh", c.Core.StatusRefresh},
+		{"resend minimum", c.Core.ResendMin},
+		{"resend maximum", c.Core.ResendMax},
+		{"answer wait", c.Core.AnswerWait},
+		{"stop wait", c.Core.StopWait},
 	} {
 		if item.value <= 0 {
 			faults = append(faults, fmt.Errorf("%s %v is not above 0", item.name, item.value))
