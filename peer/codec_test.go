@@ -6,15 +6,15 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/require"
+	"google.golang.org/protobuf/proto"
+
 	"fencerow/change"
 	"fencerow/changefeed"
 	"fencerow/fence"
 	"fencerow/message"
 	"fencerow/peer/peerpb"
 	"fencerow/record"
-
-	"github.com/stretchr/testify/require"
-	"google.golang.org/protobuf/proto"
 )
 
 func sampleStatus() message.Status {
@@ -41,11 +41,14 @@ func bodies() []message.Body {
 	statuses := []message.Status{sampleStatus(), {}}
 	return []message.Body{
 		message.Bootstrap{Spec: spec, SpecRevision: 4, SourceID: "s", Checkpoint: 6},
-		message.BootstrapReply{Dispatchers: statuses}, message.BootstrapReply{},
+		message.BootstrapReply{Dispatchers: statuses},
+		message.BootstrapReply{},
 		message.Place{Seq: 1, Span: changefeed.Span{Start: []byte("x")}, From: change.Mark{Position: 2, Index: 3}, Floor: 1},
 		message.Stop{Token: fence.Mint(1, 2), At: change.Mark{Position: 3}},
 		message.Barrier{Position: 5, Action: message.BarrierWrite},
-		message.Close{Removed: true}, message.Closed{}, message.ListStatuses{},
+		message.Close{Removed: true},
+		message.Closed{},
+		message.ListStatuses{},
 		message.Statuses{Full: true, Statuses: statuses},
 		message.Heartbeat{
 			Number: 1, Set: message.Digest{Count: 2, Sum: 1 << 63}, Checkpoint: 3, Resolved: 4, Changed: statuses[:1],

@@ -7,9 +7,6 @@ import (
 	"sync"
 	"time"
 
-	"fencerow/changefeed"
-	"fencerow/peer/peerpb"
-
 	"github.com/cenkalti/backoff/v5"
 	"go.uber.org/zap"
 	"google.golang.org/grpc"
@@ -17,6 +14,9 @@ import (
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
+
+	"fencerow/changefeed"
+	"fencerow/peer/peerpb"
 )
 
 const (

@@ -1,9 +1,9 @@
 package peer
 
 import (
-	"fencerow/message"
-
 	"github.com/prometheus/client_golang/prometheus"
+
+	"fencerow/message"
 )
 
 // Outcome is what became of a message, as metrics label it.

@@ -17,13 +17,13 @@ import (
 	"sync/atomic"
 	"time"
 
-	"fencerow/changefeed"
-	"fencerow/message"
-	"fencerow/peer/peerpb"
-
 	"go.uber.org/zap"
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/proto"
+
+	"fencerow/changefeed"
+	"fencerow/message"
+	"fencerow/peer/peerpb"
 )
 
 const (

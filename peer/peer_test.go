@@ -7,13 +7,13 @@ import (
 	"testing"
 	"time"
 
-	"fencerow/changefeed"
-	"fencerow/fence"
-	"fencerow/message"
-
 	dto "github.com/prometheus/client_model/go"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
+
+	"fencerow/changefeed"
+	"fencerow/fence"
+	"fencerow/message"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -106,7 +106,7 @@ func (n *node) counted(kind message.Kind, outcome Outcome) int {
 	return int(metric.GetCounter().GetValue())
 }
 
-func to(n *node, from *node, epoch fence.Epoch, body message.Body) message.Envelope {
+func to(n, from *node, epoch fence.Epoch, body message.Body) message.Envelope {
 	return message.Envelope{
 		ID: changefeed.ID{Namespace: "default", Name: "orders"}, UID: "u1", Epoch: epoch,
 		From: from.config.NodeID, To: n.config.NodeID, Body: body,

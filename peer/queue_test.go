@@ -3,11 +3,11 @@ package peer
 import (
 	"testing"
 
+	"github.com/stretchr/testify/require"
+
 	"fencerow/changefeed"
 	"fencerow/fence"
 	"fencerow/message"
-
-	"github.com/stretchr/testify/require"
 )
 
 func beat(uid changefeed.UID, epoch fence.Epoch, number uint64, changed ...message.Status) *waiting {

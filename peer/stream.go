@@ -7,9 +7,9 @@ import (
 	"sync/atomic"
 	"time"
 
-	"fencerow/peer/peerpb"
-
 	"go.uber.org/zap"
+
+	"fencerow/peer/peerpb"
 )
 
 // pipe is either end of a gRPC stream.

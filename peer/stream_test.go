@@ -7,14 +7,14 @@ import (
 	"testing"
 	"time"
 
-	"fencerow/message"
-	"fencerow/peer/peerpb"
-
 	"github.com/stretchr/testify/require"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
+
+	"fencerow/message"
+	"fencerow/peer/peerpb"
 )
 
 // rawStream is a peer made by hand, that can misbehave.
