@@ -208,7 +208,7 @@ func TestMapIsTheTable(t *testing.T) {
 	})
 }
 
-func claimOf(epoch, seq int, from, to int) sink.Claim {
+func claimOf(epoch, seq, from, to int) sink.Claim {
 	return sink.Claim{Span: spanOf(from, to), Token: fence.Mint(fence.Epoch(epoch), fence.Seq(seq))}
 }
 
