@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
-
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 
 	"fencerow/change"
