@@ -8,11 +8,11 @@ import (
 	"testing"
 	"time"
 
-	"fencerow/change"
-	"fencerow/source"
-
 	"github.com/stretchr/testify/require"
 	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"fencerow/change"
+	"fencerow/source"
 )
 
 // fill writes n single-change revisions over the keys, and returns the revision before them.

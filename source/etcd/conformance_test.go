@@ -8,13 +8,13 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/stretchr/testify/require"
+	clientv3 "go.etcd.io/etcd/client/v3"
+
 	"fencerow/change"
 	"fencerow/changefeed"
 	"fencerow/source"
 	"fencerow/source/sourcetest"
-
-	"github.com/stretchr/testify/require"
-	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
 // proxy stands between a source and etcd, so that tests can cut the line.

@@ -8,16 +8,16 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/require"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
+
 	"fencerow/change"
 	"fencerow/changefeed"
 	"fencerow/endpoint"
 	"fencerow/kv/kvetcd"
 	"fencerow/kv/kvtest"
 	"fencerow/source"
-
-	"github.com/stretchr/testify/require"
-	clientv3 "go.etcd.io/etcd/client/v3"
-	"go.uber.org/zap"
 )
 
 var (

@@ -5,10 +5,10 @@ import (
 	"errors"
 	"fmt"
 
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+
 	"fencerow/changefeed"
 	"fencerow/kv/kvetcd"
-
-	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 )
 
 // replaced is for a store that is not what it was.

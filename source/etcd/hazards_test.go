@@ -9,14 +9,14 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/require"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/goleak"
+
 	"fencerow/change"
 	"fencerow/changefeed"
 	"fencerow/source"
 	"fencerow/source/sourcetest"
-
-	"github.com/stretchr/testify/require"
-	clientv3 "go.etcd.io/etcd/client/v3"
-	"go.uber.org/goleak"
 )
 
 // history writes transactions at random and logs them.
@@ -242,8 +242,12 @@ func TestNothingIsLeftBehind(t *testing.T) {
 
 func TestOptionsAreChecked(t *testing.T) {
 	for _, options := range []changefeed.Options{
-		{OptionPrevious: "yes"}, {OptionOnGap: "ignore"}, {OptionSnapshotRate: "-1"}, {OptionSnapshotChunk: "0"},
-		{OptionSnapshotChunk: "x"}, {"tls_ca": "relative"},
+		{OptionPrevious: "yes"},
+		{OptionOnGap: "ignore"},
+		{OptionSnapshotRate: "-1"},
+		{OptionSnapshotChunk: "0"},
+		{OptionSnapshotChunk: "x"},
+		{"tls_ca": "relative"},
 	} {
 		_, err := parseSettings(options)
 		requireFault(t, err, changefeed.CodeRequestInvalid, false)

@@ -6,11 +6,11 @@ import (
 	"slices"
 	"time"
 
+	"go.uber.org/zap"
+
 	"fencerow/change"
 	"fencerow/changefeed"
 	"fencerow/source"
-
-	"go.uber.org/zap"
 )
 
 const (

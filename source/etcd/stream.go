@@ -8,11 +8,11 @@ import (
 	"sync"
 	"time"
 
-	"fencerow/changefeed"
-
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc"
+
+	"fencerow/changefeed"
 )
 
 // room is the memory that the streams of one reader share. Before a stream receives it takes room for an answer like the

@@ -4,13 +4,13 @@ import (
 	"errors"
 	"fmt"
 
-	"fencerow/change"
-
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"google.golang.org/grpc/encoding"
 	"google.golang.org/grpc/mem"
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
+
+	"fencerow/change"
 )
 
 // watched is one event of a watch. Its key-value pair shares the memory of the message it came in.

@@ -3,13 +3,13 @@ package etcd
 import (
 	"testing"
 
-	"fencerow/change"
-
 	"github.com/stretchr/testify/require"
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	"google.golang.org/grpc/mem"
 	"google.golang.org/protobuf/proto"
+
+	"fencerow/change"
 )
 
 func toKV(kv *mvccpb.KeyValue) *change.KV {
@@ -53,7 +53,8 @@ func sampleResponse() *pb.WatchResponse {
 
 func TestAnswersAreReadAsTheGeneratedCodeReadsThem(t *testing.T) {
 	for _, response := range []*pb.WatchResponse{
-		{}, sampleResponse(),
+		{},
+		sampleResponse(),
 		{Header: &pb.ResponseHeader{Revision: 9}, WatchId: -1},
 		{Header: &pb.ResponseHeader{Revision: 9}, Created: true},
 		{Canceled: true, CompactRevision: 17, CancelReason: "etcdserver: compacted"},
