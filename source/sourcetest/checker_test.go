@@ -3,11 +3,11 @@ package sourcetest
 import (
 	"testing"
 
+	"github.com/stretchr/testify/require"
+
 	"fencerow/change"
 	"fencerow/changefeed"
 	"fencerow/source"
-
-	"github.com/stretchr/testify/require"
 )
 
 func valueOf(row change.Row) string { return string(row.(*change.KV).Value) }
@@ -30,7 +30,8 @@ func row(position change.Position, index uint32, key, value string) change.Chang
 
 var truth = Log{
 	{Position: 5, Key: "a", Value: "1"},
-	{Position: 6, Key: "b", Value: "2"}, {Position: 6, Key: "c", Value: "3"},
+	{Position: 6, Key: "b", Value: "2"},
+	{Position: 6, Key: "c", Value: "3"},
 	{Position: 7, Key: "a", Value: "4"},
 	{Position: 8, Key: "b", Deleted: true},
 }

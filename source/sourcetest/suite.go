@@ -10,11 +10,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/require"
+
 	"fencerow/change"
 	"fencerow/changefeed"
 	"fencerow/source"
-
-	"github.com/stretchr/testify/require"
 )
 
 // Subject is a kind of source with something behind it that can be written to.
