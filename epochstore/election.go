@@ -80,6 +80,11 @@ func (s *Store) campaignOnce(ctx context.Context, session *Session, node changef
 			return nil, context.Cause(ctx)
 		}
 	}
+	return s.claimTerm(ctx, session, term)
+}
+
+// claimTerm makes a candidate that is the first the coordinator.
+func (s *Store) claimTerm(ctx context.Context, session *Session, term Term) (*Lead, error) {
 	lead := &Lead{store: s, session: session, term: term}
 	// Won by a session that is dead already? The first act of the term is under its guard.
 	if err := lead.refreshMeta(ctx); err != nil {

@@ -45,18 +45,26 @@ func (s *Store) Join(ctx context.Context, session *Session, node record.Node) (R
 	}
 	holder := nameHolder{store: s.kv, ttl: session.TTL()}
 	for {
-		outcome := s.driveOne(ctx, exchange())
-		switch {
-		case outcome.Err == nil:
-			return Registration{Node: node, Revision: outcome.ModRevision, stored: outcome.ModRevision,
-				lease: session.Lease()}, nil
-		case !errors.Is(outcome.Err, errNameTaken):
-			return Registration{}, fmt.Errorf("epochstore: join as %s: %w", node.Name, classify(outcome.Err))
+		registration, outcome := s.joinOnce(ctx, session, node, exchange())
+		if !errors.Is(outcome.Err, errNameTaken) {
+			return registration, outcome.Err
 		}
 		if err := holder.wait(ctx, node.Name, firstPair(outcome.reads[1]).Lease); err != nil {
 			return Registration{}, err
 		}
 	}
+}
+
+// joinOnce tries to register the node.
+func (s *Store) joinOnce(ctx context.Context, session *Session, node record.Node, exchange *Exchange) (Registration, Outcome) {
+	outcome := s.driveOne(ctx, exchange)
+	if outcome.Err != nil {
+		outcome.Err = fmt.Errorf("epochstore: join as %s: %w", node.Name, classify(outcome.Err))
+		return Registration{}, outcome
+	}
+	return Registration{
+		Node: node, Revision: outcome.ModRevision, stored: outcome.ModRevision, lease: session.Lease(),
+	}, outcome
 }
 
 var errNameTaken = fmt.Errorf("%w: the name is taken", ErrConflict)

@@ -173,14 +173,20 @@ func (s *Session) renew(ctx context.Context) bool {
 	defer cancel()
 	sent := s.clock()
 	lease, err := s.store.KeepAlive(attempt, s.lease)
+	if err != nil && ctx.Err() == nil {
+		s.logger.Warn("lease not renewed", zap.Duration("remaining", s.Remaining()), zap.Error(err))
+	}
+	return s.Renewed(sent, lease, err)
+}
+
+// Renewed takes in the answer to a renewal that was sent at a moment of the session's clock, and reports whether that
+// moved the deadline. Run does this; it is for who sends renewals in a way of its own.
+func (s *Session) Renewed(sent changefeed.Time, lease kv.Lease, err error) bool {
 	switch {
 	case errors.Is(err, kv.ErrLeaseNotFound):
 		s.lose(fmt.Errorf("%w: the lease has ended", ErrSessionOver))
 		return false
 	case err != nil:
-		if ctx.Err() == nil {
-			s.logger.Warn("lease not renewed", zap.Duration("remaining", s.Remaining()), zap.Error(err))
-		}
 		return false
 	}
 	old := s.deadline.Load()

@@ -14,10 +14,15 @@ import (
 
 // CreateSpec stores a new changefeed under a name that is free, with a new uid; Created and Updated are set.
 func (s *Store) CreateSpec(ctx context.Context, spec record.Spec) (Seen[record.Spec], error) {
+	return s.CreateSpecAs(ctx, changefeed.UID(uuid.NewString()), spec)
+}
+
+// CreateSpecAs is CreateSpec with a uid that the caller drew, which nobody has used before.
+func (s *Store) CreateSpecAs(ctx context.Context, uid changefeed.UID, spec record.Spec) (Seen[record.Spec], error) {
 	if err := spec.ID().Validate(); err != nil {
 		return Seen[record.Spec]{}, err
 	}
-	spec.UID = changefeed.UID(uuid.NewString())
+	spec.UID = uid
 	spec.Created = s.now()
 	spec.Updated = spec.Created
 	seen, err := s.putSpec(ctx, spec, Seen[record.Spec]{})

@@ -166,16 +166,10 @@ func (w *Watch) list(ctx context.Context, asked changefeed.Time) error {
 		}
 		pairs, revision = append(pairs, page...), at
 	}
-	update := Update{Snapshot: w.revision == 0, Revision: revision}
-	if revision < w.revision {
-		return fmt.Errorf("list: revision %d is below %d", revision, w.revision)
+	update, err := w.listed(pairs, revision)
+	if err != nil {
+		return err
 	}
-	now := make(map[string]revisions, len(pairs))
-	for _, pair := range pairs {
-		now[pair.Key] = revisions{create: pair.CreateRevision, mod: pair.ModRevision}
-	}
-	update.Changes = append(w.vanished(now, revision), w.appeared(pairs)...)
-	w.known = now
 	return w.deliver(ctx, update, asked)
 }
 

@@ -2,12 +2,28 @@ package epochstore
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 	"strings"
 
 	"fencerow/kv"
 	"fencerow/record"
 )
+
+// listed turns a listing into all records, or into the difference to what is known.
+func (w *Watch) listed(pairs []kv.Pair, revision int64) (Update, error) {
+	update := Update{Snapshot: w.revision == 0, Revision: revision}
+	if revision < w.revision {
+		return Update{}, fmt.Errorf("list: revision %d is below %d", revision, w.revision)
+	}
+	now := make(map[string]revisions, len(pairs))
+	for _, pair := range pairs {
+		now[pair.Key] = revisions{create: pair.CreateRevision, mod: pair.ModRevision}
+	}
+	update.Changes = append(w.vanished(now, revision), w.appeared(pairs)...)
+	w.known = now
+	return update, nil
+}
 
 // vanished returns the deletions that a listing shows: of what is gone, and of what was created anew.
 func (w *Watch) vanished(now map[string]revisions, revision int64) []Change {
