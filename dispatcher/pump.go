@@ -414,12 +414,4 @@ func (a *attempt) claim(ctx context.Context, to sink.Sink) error {
 }
 
 // mayWrite is asked right before anything is handed to the sink.
-func (a *attempt) mayWrite() error {
-	if a.revoked.Load() { // fence:F21
-		return errRevoked
-	}
-	if !a.session.Alive() { // fence:F21
-		return errRevoked
-	}
-	return nil
-}
+func (a *attempt) mayWrite() error { return MayWrite(&a.revoked, a.session.Alive) }

@@ -144,21 +144,10 @@ func (a *attempt) resolve(resolved change.Position) {
 // above. A page of a snapshot that was read at a later position cannot be cut: the pump stops where it is.
 func (a *attempt) trim(step, whole sink.Batch) (batch sink.Batch, last bool, err error) {
 	at, asked := a.asked()
-	switch {
-	case !asked:
+	if !asked {
 		return step, false, nil
-	case at == change.Mark{}:
-		return step, false, errStopped
-	case !at.Before(step.To):
-		return step, false, nil
-	case step.Snapshot:
-		return step, false, errStopped
 	}
-	kept := 0
-	for kept < len(step.Changes) && at.Done(step.Changes[kept].Position, step.Changes[kept].Index) {
-		kept++
-	}
-	return sink.Batch{Changes: step.Changes[:kept:kept], Span: whole.Span, To: at}, true, nil
+	return CutAt(at, step, whole)
 }
 
 // write hands one batch to the sink and counts it when it is durable. Crash before the count: the sink's pieces know.

@@ -1,0 +1,60 @@
+package dispatcher
+
+import (
+	"sync/atomic"
+
+	"fencerow/change"
+	"fencerow/changefeed"
+	"fencerow/sink"
+)
+
+// This file has the decisions of a pump, apart from its goroutines, for whoever moves data in a way of its own, as a
+// simulator does.
+
+// MayWrite returns nil if a claim or a write may begin now: it is asked right before, with the mark that the host has
+// revoked the token, and the session that the pump was started under.
+func MayWrite(revoked *atomic.Bool, alive func() bool) error {
+	if revoked.Load() { // fence:F21
+		return errRevoked
+	}
+	if !alive() { // fence:F21
+		return errRevoked
+	}
+	return nil
+}
+
+// CutAt cuts a step of a run at the mark that a pump was asked to stop at; last says that nothing follows. The error says
+// that the pump stops before it.
+func CutAt(at change.Mark, step, run sink.Batch) (batch sink.Batch, last bool, err error) {
+	switch {
+	case at == change.Mark{}:
+		return step, false, errStopped
+	case !at.Before(step.To):
+		return step, false, nil
+	case step.Snapshot:
+		return step, false, errStopped
+	}
+	kept := 0
+	for kept < len(step.Changes) && at.Done(step.Changes[kept].Position, step.Changes[kept].Index) {
+		kept++
+	}
+	return sink.Batch{Changes: step.Changes[:kept:kept], Span: run.Span, To: at}, true, nil
+}
+
+// Pieces is how far each part of a claimed span is durable in the sink, as its one writer knows it.
+type Pieces struct{ held *pieces }
+
+// NewPieces takes the pieces of a claim, which partition the span in order.
+func NewPieces(claimed []sink.Piece) Pieces { return Pieces{held: newPieces(claimed)} }
+
+// Mark returns how far the whole span is.
+func (p Pieces) Mark() change.Mark { return p.held.mark() }
+
+// Behind reports whether a part of span is not yet at mark.
+func (p Pieces) Behind(span changefeed.Span, mark change.Mark) bool { return p.held.behind(span, mark) }
+
+// Undone returns the changes that are not done in the piece that they belong to.
+func (p Pieces) Undone(changes []change.Change) []change.Change { return p.held.undone(changes) }
+
+// Advance moves what lies in span to mark, never back.
+func (p Pieces) Advance(span changefeed.Span, mark change.Mark) { p.held.advance(span, mark) }
