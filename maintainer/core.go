@@ -65,17 +65,18 @@ type Core struct {
 	whole   changefeed.Span
 	start   change.Mark // where a changefeed without a checkpoint starts
 
-	hosts    []*host // by id
-	nodes    int64   // store revision of the newest list of nodes
-	listedAt changefeed.Time
-	cover    *cover // nil until it is built
-	orphans  *orphans
-	finals   *finals
-	stopping map[fence.Token]*cell
-	waiting  map[*cell]waiting
-	seq      fence.Seq
-	doubt    retried // about the ownership: the record is being read
-	stale    int     // stale answers in a row
+	hosts     []*host // by id
+	nodes     int64   // store revision of the newest list of nodes
+	listedAt  changefeed.Time
+	cover     *cover // nil until it is built
+	orphans   *orphans
+	finals    *finals
+	stopping  map[fence.Token]*cell
+	waiting   map[*cell]waiting
+	seq       fence.Seq
+	doubt     retried         // about the ownership: the record is being read
+	leavingAt changefeed.Time // since when this node stops; 0: it does not
+	stale     int             // stale answers in a row
 
 	report report
 }
@@ -105,6 +106,7 @@ func (c *Core) Step(now Now, in Input) []Effect {
 	c.take(in)
 	c.advance()
 	c.storeStatus()
+	c.finishLeaving()
 	return c.out
 }
 
@@ -116,6 +118,8 @@ func (c *Core) take(in Input) {
 	case Ticked:
 	case HandoffRequested:
 		c.onHandoff(in.Handoff)
+	case NodeLeaves:
+		c.onLeave()
 	case NodesWatched:
 		c.onNodes(in.Nodes)
 	case Received:

@@ -82,7 +82,7 @@ func (c *Core) resendPlace(cell *cell) {
 
 // place gives every absent span that may run to the least loaded host.
 func (c *Core) place() {
-	if !c.report.armed || c.doubt.effect != nil {
+	if !c.report.armed || c.doubt.effect != nil || c.leaving() {
 		c.cutGaps()
 		return
 	}

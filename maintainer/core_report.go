@@ -83,7 +83,7 @@ func (c *Core) storeStatus() {
 	case !sameStatus(&draft, &r.stored.Status):
 		due = c.cfg.StatusInterval
 	}
-	if r.wroteAt != 0 && c.now.At.Sub(r.wroteAt) < due {
+	if r.wroteAt != 0 && c.now.At.Sub(r.wroteAt) < c.statusPause(due) {
 		return
 	}
 	r.writing, r.writings, r.wroteAt = true, draft, c.now.At

@@ -216,6 +216,26 @@ func (h *Host) Count() int {
 	return len(h.runners)
 }
 
+// Leave has every maintainer store its last checkpoint and end, in good order, and waits for that or for the context.
+// Run goes on until its own context ends. Ownerships that come later are not started by a node that leaves: whoever
+// calls this ends Run next.
+func (h *Host) Leave(ctx context.Context) {
+	h.mu.Lock()
+	var leaving []*runner
+	for _, r := range h.runners {
+		r.news.leaving()
+		leaving = append(leaving, r)
+	}
+	h.mu.Unlock()
+	for _, r := range leaving {
+		select {
+		case <-r.done:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
 // Run runs maintainers until the context ends, and then until all of them have stopped.
 func (h *Host) Run(ctx context.Context) error {
 	defer close(h.done)

@@ -47,9 +47,10 @@ type runner struct {
 
 // news is what only matters in its newest form. It never blocks who brings it.
 type news struct {
-	mu    sync.Mutex // guards list and asked
+	mu    sync.Mutex // guards list, asked and leave
 	list  *Nodes
 	asked *record.Handoff
+	leave bool
 	wake  chan struct{} // holds one token when there is something
 }
 
@@ -63,6 +64,13 @@ func (n *news) nodes(nodes Nodes) {
 func (n *news) handoff(handoff record.Handoff) {
 	n.mu.Lock()
 	n.asked = &handoff
+	n.mu.Unlock()
+	n.ring()
+}
+
+func (n *news) leaving() {
+	n.mu.Lock()
+	n.leave = true
 	n.mu.Unlock()
 	n.ring()
 }
@@ -84,6 +92,9 @@ func (n *news) take() []Input {
 	}
 	if n.asked != nil {
 		out = append(out, HandoffRequested{Handoff: *n.asked})
+	}
+	if n.leave {
+		out = append(out, NodeLeaves{})
 	}
 	n.list, n.asked = nil, nil
 	return out

@@ -116,6 +116,8 @@ func (b *bench) command(t *testing.T, d *datadriven.TestData) {
 		b.step(HandoffRequested{Handoff: record.Handoff{
 			UID: "u1", Epoch: b.own.Record.Epoch, Reason: changefeed.Reason(word(t, d, "reason")),
 		}})
+	case "leave":
+		b.step(NodeLeaves{})
 	case "bumped":
 		b.current.Revision++
 	case "join", "gone":

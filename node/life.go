@@ -160,7 +160,7 @@ func (l *life) run(ctx context.Context) error {
 	case <-ctx.Done():
 		l.leave(work, stages{
 			{"dispatchers flush", endDispatching, dispatched},
-			{"maintainers store their checkpoints", endMaintaining, maintained},
+			{"maintainers store their checkpoints", func() { l.maintainers.Leave(work); endMaintaining() }, maintained},
 			{"coordinator resigns", resign, resigned},
 		})
 	}
@@ -220,6 +220,7 @@ func (l *life) leave(ctx context.Context, in stages) {
 	defer timer.Stop()
 	l.handOver(ctx, timer.C)
 	for _, stage := range in {
+		l.log.Debug("stopping", zap.String("stage", stage.what))
 		stage.end()
 		select {
 		case <-stage.done:

@@ -19,7 +19,6 @@ type metrics struct {
 	maintainer  *maintainer.Metrics
 	dispatcher  *dispatcher.Metrics
 	peer        *peer.Metrics
-	remaining   prometheus.Gauge
 }
 
 func newMetrics() (*metrics, error) {
@@ -34,9 +33,13 @@ func newMetrics() (*metrics, error) {
 	}
 	m.dispatcher = dispatcher.NewMetrics(m.registry)
 	m.peer = peer.NewMetrics(m.registry)
-	m.remaining = prometheus.NewGauge(prometheus.GaugeOpts{
+	return m, nil
+}
+
+// watchSession shows how long the node may act.
+func (m *metrics) watchSession(remaining func() float64) error {
+	return m.registry.Register(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "cdc_session_remaining_seconds",
 		Help: "Seconds until the local deadline of the node's session; 0 without a session.",
-	})
-	return m, m.registry.Register(m.remaining)
+	}, remaining))
 }

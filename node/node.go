@@ -79,6 +79,9 @@ func (p *process) start(ctx context.Context, level zap.AtomicLevel) (*httpServer
 	if p.metrics, err = newMetrics(); err != nil {
 		return nil, err
 	}
+	if err := p.metrics.watchSession(p.remaining); err != nil {
+		return nil, fmt.Errorf("node: %w", err)
+	}
 	// The ports first: what is taken is said before anything is done.
 	server, err := p.listen(ctx, level)
 	if err != nil {
@@ -89,6 +92,14 @@ func (p *process) start(ctx context.Context, level zap.AtomicLevel) (*httpServer
 	}
 	p.opener = newOpener(p.clusterID, p.config, p.log)
 	return server, nil
+}
+
+// remaining returns the seconds until the deadline of the session; 0 without one.
+func (p *process) remaining() float64 {
+	if l := p.life.Load(); l != nil {
+		return l.session.Remaining().Seconds()
+	}
+	return 0
 }
 
 // connect reaches etcd, refuses one that is too old, and reads or makes the cluster's record.

@@ -73,6 +73,7 @@ func decodeBody(encoded *peerpb.Envelope) (message.Body, error) {
 		return message.Rejected{
 			Offered: fence.Epoch(body.Rejected.GetOffered()), Held: fence.Epoch(body.Rejected.GetHeld()),
 			Rule: clean(body.Rejected.GetRule()), Command: message.Kind(command),
+			Token: decodeToken(body.Rejected.GetToken()),
 		}, err
 	default:
 		return nil, errUnknownKind

@@ -61,6 +61,7 @@ func encode(envelope message.Envelope) (*peerpb.Envelope, error) {
 	case message.Rejected:
 		encoded.Body = &peerpb.Envelope_Rejected{Rejected: &peerpb.Rejected{
 			Offered: uint64(body.Offered), Held: uint64(body.Held), Rule: body.Rule, Command: uint32(body.Command),
+			Token: encodeToken(body.Token),
 		}}
 	default:
 		return nil, fmt.Errorf("%w: %T", errNoBody, envelope.Body)

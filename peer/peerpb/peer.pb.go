@@ -1560,6 +1560,7 @@ type Rejected struct {
 	Held          uint64                 `protobuf:"varint,2,opt,name=held,proto3" json:"held,omitempty"`
 	Rule          string                 `protobuf:"bytes,3,opt,name=rule,proto3" json:"rule,omitempty"`
 	Command       uint32                 `protobuf:"varint,4,opt,name=command,proto3" json:"command,omitempty"`
+	Token         *Token                 `protobuf:"bytes,5,opt,name=token,proto3" json:"token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1620,6 +1621,13 @@ func (x *Rejected) GetCommand() uint32 {
 		return x.Command
 	}
 	return 0
+}
+
+func (x *Rejected) GetToken() *Token {
+	if x != nil {
+		return x.Token
+	}
+	return nil
 }
 
 var File_peer_proto protoreflect.FileDescriptor
@@ -1737,12 +1745,13 @@ const file_peer_proto_rawDesc = "" +
 	"checkpoint\x18\x04 \x01(\x04R\n" +
 	"checkpoint\x12\x1a\n" +
 	"\bresolved\x18\x05 \x01(\x04R\bresolved\x122\n" +
-	"\achanged\x18\x06 \x03(\v2\x18.fencerow.peer.v1.StatusR\achanged\"f\n" +
+	"\achanged\x18\x06 \x03(\v2\x18.fencerow.peer.v1.StatusR\achanged\"\x95\x01\n" +
 	"\bRejected\x12\x18\n" +
 	"\aoffered\x18\x01 \x01(\x04R\aoffered\x12\x12\n" +
 	"\x04held\x18\x02 \x01(\x04R\x04held\x12\x12\n" +
 	"\x04rule\x18\x03 \x01(\tR\x04rule\x12\x18\n" +
-	"\acommand\x18\x04 \x01(\rR\acommand2H\n" +
+	"\acommand\x18\x04 \x01(\rR\acommand\x12-\n" +
+	"\x05token\x18\x05 \x01(\v2\x17.fencerow.peer.v1.TokenR\x05token2H\n" +
 	"\x04Peer\x12@\n" +
 	"\bExchange\x12\x17.fencerow.peer.v1.Frame\x1a\x17.fencerow.peer.v1.Frame(\x010\x01B\x16Z\x14fencerow/peer/peerpbb\x06proto3"
 
@@ -1811,13 +1820,14 @@ var file_peer_proto_depIdxs = []int32{
 	8,  // 24: fencerow.peer.v1.Stop.at:type_name -> fencerow.peer.v1.Mark
 	10, // 25: fencerow.peer.v1.Statuses.statuses:type_name -> fencerow.peer.v1.Status
 	10, // 26: fencerow.peer.v1.Heartbeat.changed:type_name -> fencerow.peer.v1.Status
-	0,  // 27: fencerow.peer.v1.Peer.Exchange:input_type -> fencerow.peer.v1.Frame
-	0,  // 28: fencerow.peer.v1.Peer.Exchange:output_type -> fencerow.peer.v1.Frame
-	28, // [28:29] is the sub-list for method output_type
-	27, // [27:28] is the sub-list for method input_type
-	27, // [27:27] is the sub-list for extension type_name
-	27, // [27:27] is the sub-list for extension extendee
-	0,  // [0:27] is the sub-list for field type_name
+	7,  // 27: fencerow.peer.v1.Rejected.token:type_name -> fencerow.peer.v1.Token
+	0,  // 28: fencerow.peer.v1.Peer.Exchange:input_type -> fencerow.peer.v1.Frame
+	0,  // 29: fencerow.peer.v1.Peer.Exchange:output_type -> fencerow.peer.v1.Frame
+	29, // [29:30] is the sub-list for method output_type
+	28, // [28:29] is the sub-list for method input_type
+	28, // [28:28] is the sub-list for extension type_name
+	28, // [28:28] is the sub-list for extension extendee
+	0,  // [0:28] is the sub-list for field type_name
 }
 
 func init() { file_peer_proto_init() }
