@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -69,8 +70,20 @@ func (w *watch) RequestProgress(ctx context.Context) error {
 	return nil
 }
 
-// stream runs the watch and returns its last response.
+// stream runs the watch and returns its last response. etcd does not answer a progress request while the first revision
+// asked for lies ahead of the store, which on a quiet store is for ever. So the watch begins one revision before, and
+// leaves out what was not asked for; if that one was compacted away, there is one to begin with.
 func (s *Store) stream(ctx context.Context, w *watch, request kv.WatchRequest) kv.WatchResponse {
+	from := max(request.From, 1)
+	last := s.streamFrom(ctx, w, request, max(from-1, 1))
+	if from > 1 && last.Compacted == from && ctx.Err() == nil {
+		return s.streamFrom(ctx, w, request, from)
+	}
+	return last
+}
+
+// streamFrom asks etcd for the events from a revision at or below the one that was requested.
+func (s *Store) streamFrom(ctx context.Context, w *watch, request kv.WatchRequest, from int64) kv.WatchResponse {
 	failed := func(err error) kv.WatchResponse {
 		return kv.WatchResponse{Err: fmt.Errorf("kvetcd: watch: %w", clientv3.ContextError(ctx, err))}
 	}
@@ -82,7 +95,7 @@ func (s *Store) stream(ctx context.Context, w *watch, request kv.WatchRequest) k
 	}
 	key, end := normalRange(request.Key, request.End)
 	create := &pb.WatchCreateRequest{
-		Key: []byte(key), RangeEnd: []byte(end), StartRevision: max(request.From, 1), Fragment: true,
+		Key: []byte(key), RangeEnd: []byte(end), StartRevision: from, Fragment: true,
 	}
 	err = stream.Send(&pb.WatchRequest{RequestUnion: &pb.WatchRequest_CreateRequest{CreateRequest: create}})
 	if err != nil && !errors.Is(err, io.EOF) { // of EOF the receive tells the reason
@@ -109,10 +122,23 @@ func (s *Store) stream(ctx context.Context, w *watch, request kv.WatchRequest) k
 		if answer.GetCreated() {
 			continue // its revision says nothing about what was delivered
 		}
+		if !since(&response, request.From) {
+			continue
+		}
 		if !w.deliver(ctx, response) {
 			return failed(ctx.Err())
 		}
 	}
+}
+
+// since leaves out the events before a revision; false says that nothing else was in the response. Events come in order
+// of revision, so that nothing is left over of a revision that is left out.
+func since(response *kv.WatchResponse, from int64) bool {
+	if len(response.Events) == 0 {
+		return true
+	}
+	response.Events = slices.DeleteFunc(response.Events, func(event kv.Event) bool { return event.Pair.ModRevision < from })
+	return len(response.Events) > 0
 }
 
 func (w *watch) sendProgress(ctx context.Context, stream pb.Watch_WatchClient) {

@@ -144,6 +144,7 @@ func Run(t *testing.T, subject Subject) {
 		{"large revisions come in fragments", watchFragments},
 		{"a watch below the compaction ends", watchCompacted},
 		{"progress never runs ahead of events", watchProgress},
+		{"progress of a watch that begins at the end", watchIdle},
 		{"a watch of nothing is refused", watchNothing},
 		{"contexts and closing end everything", ending},
 	}

@@ -159,6 +159,19 @@ func watchProgress(b *bench) {
 	b.synced(watch, last)
 }
 
+// watchIdle: a watch that begins after the newest revision is not behind, and says so although nothing ever happens.
+func watchIdle(b *bench) {
+	last := b.put("k", "1")
+	watch := b.watch(last + 1)
+	b.synced(watch, last)
+	next := b.put("k", "2")
+	require.Equal(b.t, next, b.collect(watch, 1)[0].Pair.ModRevision, "only what it was asked for")
+	require.NoError(b.t, b.Compact(b.ctx, next))
+	watch = b.watch(next)
+	require.Equal(b.t, next, b.collect(watch, 1)[0].Pair.ModRevision, "the revision before is compacted")
+	b.synced(watch, next)
+}
+
 func watchNothing(b *bench) {
 	watch := b.Watch(b.ctx, kv.WatchRequest{Key: "b", End: "a", From: 1})
 	require.Error(b.t, b.next(watch).Err)
