@@ -34,10 +34,17 @@ type member struct {
 
 func startEtcd(t *testing.T, name string) *member {
 	t.Helper()
-	client, peer := freeAddr(t), freeAddr(t)
+	return startEtcdAt(t, name, freeAddr(t))
+}
+
+// startEtcdAt starts it on the first address, and has it listen on the others too.
+func startEtcdAt(t *testing.T, name, client string, also ...string) *member {
+	t.Helper()
+	peer := freeAddr(t)
 	m := &member{endpoint: client}
+	listen := "http://" + strings.Join(append([]string{client}, also...), ",http://")
 	m.process = start(t, "etcd "+name, "etcd", "--name", name, "--data-dir", filepath.Join(t.TempDir(), "etcd"),
-		"--listen-client-urls", "http://"+client, "--advertise-client-urls", "http://"+client,
+		"--listen-client-urls", listen, "--advertise-client-urls", "http://"+client,
 		"--listen-peer-urls", "http://"+peer, "--initial-advertise-peer-urls", "http://"+peer,
 		"--initial-cluster", name+"=http://"+peer, "--log-level", "warn", "--unsafe-no-fsync")
 	var err error
@@ -165,6 +172,8 @@ type feed struct {
 	Error      *struct {
 		Code    string `json:"code"`
 		Message string `json:"message"`
+
+		NextTry *time.Time `json:"next_try"`
 	} `json:"error"`
 }
 

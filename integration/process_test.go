@@ -95,6 +95,11 @@ func start(t *testing.T, name string, args ...string) *process {
 	}()
 	t.Cleanup(func() {
 		p.kill()
+		for _, sign := range []string{"panic:", "fatal error:", "WARNING: DATA RACE"} {
+			if strings.Contains(p.output.String(), sign) {
+				t.Errorf("%s wrote %q", name, sign)
+			}
+		}
 		if t.Failed() {
 			t.Logf("--- output of %s ---\n%s", name, lastLines(p.output.String(), 60))
 		}

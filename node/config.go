@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
@@ -156,6 +157,11 @@ func (c Config) validate() error {
 			refuse(flag, fmt.Sprintf("%.140q", addr), "is not host:port", "give an address such as 127.0.0.1:8300")
 		}
 	}
+	for _, endpoint := range c.Etcd {
+		if !validEndpoint(endpoint) {
+			refuse("etcd", fmt.Sprintf("%.140q", endpoint), "is not an endpoint", "give endpoints such as 10.0.0.5:2379, separated by commas")
+		}
+	}
 	if !loopback(c.HTTPAddr) && c.HTTPTokenFile == "" && !c.AllowOpenAPI {
 		refuse("http-addr", c.HTTPAddr, "listens beyond loopback without authentication",
 			"give --http-token-file, or --allow-open-api if the network is closed")
@@ -170,6 +176,19 @@ func (c Config) validate() error {
 		refuse("etcd-initial-cluster-state", state, "is not a state", "give new or existing")
 	}
 	return errors.Join(faults...)
+}
+
+// validEndpoint takes host:port, and http://host:port or https://host:port.
+func validEndpoint(endpoint string) bool {
+	scheme, rest, found := strings.Cut(endpoint, "://")
+	if !found {
+		rest = endpoint
+	} else if scheme != "http" && scheme != "https" {
+		return false
+	}
+	host, port, err := net.SplitHostPort(strings.TrimSuffix(rest, "/"))
+	number, numberErr := strconv.ParseUint(port, 10, 16)
+	return err == nil && numberErr == nil && host != "" && number > 0
 }
 
 // loopback reports whether the address is only reachable from this machine.
