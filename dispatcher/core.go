@@ -110,6 +110,10 @@ func (c *Core) Step(now changefeed.Time, input Input) []Effect {
 		c.tick(now)
 	}
 	c.settle(now)
+	if _, reported := input.(Reported); !reported { // what many report goes together, at the tick that Due asks for
+		c.heartbeat(now)
+	}
+	c.answerClose()
 	return c.effects
 }
 
@@ -119,8 +123,6 @@ func (c *Core) settle(now changefeed.Time) {
 	c.retryAsk(now)
 	c.startWaiting()
 	c.acknowledge()
-	c.heartbeat(now)
-	c.answerClose()
 }
 
 // Due returns when the core wants its next [Tick]; false if it has nothing to wait for.

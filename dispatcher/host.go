@@ -97,6 +97,7 @@ const mailboxesMax = 50_000
 type Host struct {
 	config Config
 	start  time.Time
+	ahead  readAhead
 
 	mu        sync.Mutex // guards what follows
 	mailboxes map[changefeed.ID]*mailbox

@@ -146,6 +146,7 @@ func (m *mailbox) run(ctx context.Context) {
 		select {
 		case <-m.wake:
 		case <-due:
+			r.read(tasks) // so that a heartbeat tells what is, not what was at the one before
 			r.step(tasks, Tick{})
 		case <-ended:
 			ended = nil
@@ -267,7 +268,7 @@ func (r *reading) startPump(tasks context.Context, e StartPump) {
 	}
 	p := newPump(pumpConfig{
 		start: e, links: shared, session: r.host.config.Session, clock: r.host.now, metrics: r.host.config.Metrics,
-		mailbox: r.mailbox, log: r.log.With(zap.Stringer("token", e.Token)),
+		mailbox: r.mailbox, ahead: &r.host.ahead, log: r.log.With(zap.Stringer("token", e.Token)),
 	})
 	r.pumps[e.Token] = p
 	ctx, cancel := context.WithCancel(tasks)

@@ -60,6 +60,7 @@ type pumpConfig struct {
 	clock   func() changefeed.Time
 	metrics *Metrics
 	mailbox *mailbox
+	ahead   *readAhead
 	log     *zap.Logger
 }
 
@@ -211,8 +212,7 @@ func (p *pump) judge(ctx context.Context, err error, failures int) (fault *chang
 		return nil, true
 	}
 	code := changefeed.CodeSinkUnreachable
-	var from *originError
-	if errors.As(err, &from) {
+	if from, ok := errors.AsType[*originError](err); ok {
 		code = from.code
 	}
 	fault = changefeed.AsFault(err, code)
@@ -281,6 +281,7 @@ type attempt struct {
 	writer sink.Writer
 	reader source.Reader
 	unread func() // ends the goroutine that reads, and waits for it
+	forget func() // gives back the memory that the reader might fill
 	pieces *pieces
 	last   changefeed.Time // of the last write; 0 before
 }
@@ -294,6 +295,9 @@ func (a *attempt) close(log *zap.Logger) {
 		if err := a.reader.Close(); err != nil {
 			log.Debug("reader not closed", zap.Error(err))
 		}
+	}
+	if a.forget != nil {
+		a.forget()
 	}
 	if a.writer != nil {
 		if err := a.writer.Close(); err != nil {
@@ -312,7 +316,9 @@ func (a *attempt) do(ctx context.Context) error {
 		return err
 	}
 	reading, stop := context.WithCancel(ctx)
-	reader, err := from.Read(reading, a.pieces.request(a.limits.bytes))
+	var room int
+	room, a.forget = a.ahead.take(a.limits.bytes)
+	reader, err := from.Read(reading, a.pieces.request(room))
 	if err != nil {
 		stop()
 		return ofSource(err)
