@@ -38,6 +38,7 @@ func run(ctx context.Context) int {
 	rounds := flag.Int("rounds", roundsDefault, "rounds of each row, each side once a round")
 	only := flag.String("rows", "", "comma-separated names of rows; empty is all")
 	report := flag.String("report", "docs/benchmarks.md", "where the table is written; empty writes none")
+	alone := flag.Bool("alone", false, "run our side only, to profile it; nothing is judged or written")
 	flag.Parse()
 	dir, err := os.MkdirTemp("", "fencerow-bench-")
 	if err != nil {
@@ -45,7 +46,7 @@ func run(ctx context.Context) int {
 		return 1
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
-	b := &bench{dir: dir, rounds: *rounds, binary: filepath.Join(dir, "cdc-node")}
+	b := &bench{dir: dir, rounds: *rounds, alone: *alone, binary: filepath.Join(dir, "cdc-node")}
 	build := exec.CommandContext(ctx, "go", "build", "-o", b.binary, "./cmd/cdc-node")
 	build.Stderr = os.Stderr
 	if err := build.Run(); err != nil {
@@ -70,6 +71,9 @@ func run(ctx context.Context) int {
 	}
 	text := table(done)
 	fmt.Println(text)
+	if *alone {
+		return 0
+	}
 	if *report != "" && *only == "" {
 		if err := writeReport(*report, text); err != nil {
 			fmt.Fprintln(os.Stderr, err)

@@ -29,6 +29,7 @@ type bench struct {
 	dir    string
 	binary string
 	rounds int
+	alone  bool // without the baselines
 	count  int
 }
 

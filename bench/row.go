@@ -122,16 +122,21 @@ func spread(samples []float64, unit string) string {
 	return fmt.Sprintf("%.3g (%.3g–%.3g) %s", median(samples), slices.Min(samples), slices.Max(samples), unit)
 }
 
-// rounds runs both sides once a round, in turn A B, B A, A B, …
+type side struct {
+	run  func() (float64, error)
+	into *[]float64
+}
+
+// interleave runs both sides once a round, in turn A B, B A, A B, …
 func (b *bench) interleave(ours, baseline func() (float64, error)) (result, error) {
 	var out result
 	for i := range b.rounds {
-		sides := []struct {
-			run  func() (float64, error)
-			into *[]float64
-		}{{ours, &out.ours}, {baseline, &out.baseline}}
+		sides := []side{{ours, &out.ours}, {baseline, &out.baseline}}
 		if i%2 == 1 {
 			slices.Reverse(sides)
+		}
+		if b.alone {
+			sides = slices.DeleteFunc(sides, func(s side) bool { return s.into == &out.baseline })
 		}
 		for _, side := range sides {
 			value, err := side.run()

@@ -134,7 +134,8 @@ func backlog(ctx context.Context, b *bench) (result, error) {
 				})
 			},
 			func() (float64, error) {
-				return copyOnce(ctx, source, target, lastKey, func() (func() error, error) { return b.mirror(source, target, first) })
+				// Its revision is the first that it copies, and 1 is all that is there.
+				return copyOnce(ctx, source, target, lastKey, func() (func() error, error) { return b.mirror(source, target, first+1) })
 			})
 		out.inverse = true
 		return out, err
