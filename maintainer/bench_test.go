@@ -237,7 +237,7 @@ func describeMessage(env *message.Envelope) string {
 	case message.Stop:
 		out += fmt.Sprintf(": %v", body.Token)
 	case message.Bootstrap:
-		out += fmt.Sprintf(": spec %d, checkpoint %d", body.SpecRevision, body.Checkpoint)
+		out += fmt.Sprintf(": spec %d, checkpoint %d", 3+body.SpecRevision-generation(&body.Spec), body.Checkpoint)
 	case message.Close:
 		if body.Removed {
 			out += ": removed"
@@ -248,12 +248,29 @@ func describeMessage(env *message.Envelope) string {
 
 // from brings a message of a host, under the core's epoch.
 func (b *bench) from(node string, body message.Body) {
+	switch body := body.(type) {
+	case message.BootstrapReply:
+		b.ofSpec(body.Dispatchers)
+	case message.Statuses:
+		b.ofSpec(body.Statuses)
+	case message.Heartbeat:
+		b.ofSpec(body.Changed)
+	}
 	b.step(Received{Envelope: message.Envelope{
 		ID: testID, UID: b.own.Record.UID, Epoch: b.own.Record.Epoch, From: changefeed.NodeID(node), To: "n1", Body: body,
 	}})
 }
 
-// statusOf makes a status of the current spec revision.
+// ofSpec says of statuses that are of the tests' spec, 3, that they run what the stored spec says.
+func (b *bench) ofSpec(statuses []message.Status) {
+	for i := range statuses {
+		if statuses[i].SpecRevision == 3 {
+			statuses[i].SpecRevision = generation(&b.spec.Spec)
+		}
+	}
+}
+
+// statusOf makes a status of the current spec.
 func statusOf(span changefeed.Span, token fence.Token, state message.DispatcherState, at change.Position) message.Status {
 	return message.Status{
 		Span: span, Token: token, State: state, SpecRevision: 3, Mark: change.At(at), Known: true, Resolved: at,

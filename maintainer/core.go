@@ -65,18 +65,20 @@ type Core struct {
 	whole   changefeed.Span
 	start   change.Mark // where a changefeed without a checkpoint starts
 
-	hosts     []*host // by id
-	nodes     int64   // store revision of the newest list of nodes
-	listedAt  changefeed.Time
-	cover     *cover // nil until it is built
-	orphans   *orphans
-	finals    *finals
-	stopping  map[fence.Token]*cell
-	waiting   map[*cell]waiting
-	seq       fence.Seq
-	doubt     retried         // about the ownership: the record is being read
-	leavingAt changefeed.Time // since when this node stops; 0: it does not
-	stale     int             // stale answers in a row
+	hosts       []*host // by id
+	nodes       int64   // store revision of the newest list of nodes
+	listedAt    changefeed.Time
+	cover       *cover // nil until it is built
+	orphans     *orphans
+	finals      *finals
+	stopping    map[fence.Token]*cell
+	waiting     map[*cell]waiting
+	seq         fence.Seq
+	doubt       retried         // about the ownership: the record is being read
+	leavingAt   changefeed.Time // since when this node stops; 0: it does not
+	nextBalance changefeed.Time
+	generation  int64 // of the spec
+	stale       int   // stale answers in a row
 
 	report report
 }
@@ -268,7 +270,7 @@ func (c *Core) onRecords(in RecordsRead) {
 		c.later(&c.step)
 		return
 	}
-	c.spec = in.Spec
+	c.spec, c.generation = in.Spec, generation(&in.Spec.Spec)
 	if !c.report.writing && in.Status.Revision >= c.report.stored.Revision {
 		c.report.adopt(in.Status) // else it is this core's own write that is stored, or will be
 	}

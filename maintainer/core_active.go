@@ -26,6 +26,7 @@ func (c *Core) advanceActive() {
 	if c.phase != phaseActive {
 		return
 	}
+	c.balance()
 	c.place()
 	c.progress()
 	c.poll()
@@ -159,7 +160,7 @@ func (c *Core) splitKeys() [][]byte {
 		return nil
 	}
 	var keys [][]byte
-	for _, word := range strings.Split(text, ",") {
+	for word := range strings.SplitSeq(text, ",") {
 		if key, err := changefeed.ParseKey(strings.TrimSpace(word)); err == nil && len(key) > 0 {
 			keys = append(keys, key)
 		}

@@ -87,6 +87,9 @@ func (c *Core) becomeAbsent(cell *cell) {
 	c.leave(cell)
 	cell.state, cell.token, cell.host, cell.tries = cellAbsent, fence.Token{}, nil, 0
 	cell.resolved, cell.changes, cell.bytes, cell.rows = 0, 0, 0, 0
+	if cell.refusals == 0 { // what was refused waits before it is placed again
+		cell.next = c.now.At
+	}
 }
 
 // becomeStarting begins a placement with a token of its own.

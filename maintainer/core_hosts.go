@@ -175,7 +175,7 @@ func (c *Core) askHosts() {
 
 func (c *Core) bootstrap(h *host) {
 	c.send(h, message.Bootstrap{
-		Spec: c.spec.Spec, SpecRevision: c.spec.Revision, SourceID: c.report.sourceID,
+		Spec: c.spec.Spec, SpecRevision: c.generation, SourceID: c.report.sourceID,
 		Checkpoint: c.report.stored.Status.Checkpoint,
 	})
 }
@@ -250,7 +250,7 @@ func (c *Core) adoptOne(h *host, status *message.Status) {
 	default:
 		return
 	}
-	if status.SpecRevision != c.spec.Revision || !status.Span.Valid() || !c.whole.Encloses(status.Span) {
+	if status.SpecRevision != c.generation || !status.Span.Valid() || !c.whole.Encloses(status.Span) {
 		c.condemn(h, status)
 		return
 	}

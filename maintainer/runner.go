@@ -103,8 +103,7 @@ func (n *news) take() []Input {
 func newRunner(h *Host, own Ownership) *runner {
 	return &runner{
 		host: h, own: own, core: NewCore(h.cfg.Core, own),
-		log: h.deps.Log.With(zap.Stringer("changefeed", own.ID), zap.Uint64("epoch", uint64(own.Record.Epoch)),
-			zap.String("node", string(h.cfg.Core.Node))),
+		log:   h.deps.Log.With(zap.Stringer("changefeed", own.ID), zap.Uint64("epoch", uint64(own.Record.Epoch))),
 		inbox: make(chan message.Envelope, inboxMax), news: news{wake: make(chan struct{}, 1)},
 		results: make(chan Input, resultsMax), queries: make(chan chan []SpanView), done: make(chan struct{}),
 		stopped: make(chan struct{}), began: time.Now(),

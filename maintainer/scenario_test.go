@@ -120,7 +120,7 @@ func (b *bench) command(t *testing.T, d *datadriven.TestData) {
 		b.step(NodeLeaves{})
 	case "bumped":
 		b.current.Revision++
-	case "join", "gone":
+	case "join", "gone", "drain":
 		b.nodesCommand(d.Cmd, word(t, d, "node"))
 	case "cover":
 		for _, view := range b.core.Spans(b.now) {
@@ -133,9 +133,16 @@ func (b *bench) command(t *testing.T, d *datadriven.TestData) {
 
 func (b *bench) nodesCommand(cmd, name string) {
 	nodes := slices.Clone(b.nodes.Nodes)
-	if cmd == "join" {
+	switch cmd {
+	case "join":
 		nodes = append(nodes, record.Node{ID: changefeed.NodeID(name), Name: name, Liveness: record.Alive})
-	} else {
+	case "drain":
+		for i := range nodes {
+			if nodes[i].Name == name {
+				nodes[i].Liveness = record.Draining
+			}
+		}
+	default:
 		nodes = slices.DeleteFunc(nodes, func(node record.Node) bool { return node.Name == name })
 	}
 	b.nodes = Nodes{Revision: b.nodes.Revision + 1, Nodes: nodes}
@@ -171,7 +178,7 @@ var scenarioStates = map[string]message.DispatcherState{
 // parseStatuses reads lines such as `4.1 a-m running 100 spec=2 fault=sink.full`; `-` alone is the whole key space.
 func parseStatuses(t *testing.T, text string) []message.Status {
 	var out []message.Status
-	for _, line := range strings.Split(strings.TrimSpace(text), "\n") {
+	for line := range strings.SplitSeq(strings.TrimSpace(text), "\n") {
 		words := strings.Fields(line)
 		if len(words) == 0 {
 			continue
@@ -241,7 +248,7 @@ func hostInputOf(t *testing.T, d *datadriven.TestData) HostInput {
 		return RecordObserved{Record: parse(d.Input)}
 	case "list":
 		var records []Ownership
-		for _, line := range strings.Split(d.Input, "\n") {
+		for line := range strings.SplitSeq(d.Input, "\n") {
 			if line != "" {
 				records = append(records, parse(line))
 			}

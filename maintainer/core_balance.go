@@ -1,0 +1,83 @@
+package maintainer
+
+import (
+	"fencerow/changefeed"
+	"fencerow/record"
+)
+
+// movesPerHostMax bounds the spans of one changefeed that are in motion away from one node, so that a drain never stops
+// much at a time.
+const movesPerHostMax = 4
+
+// balanceEvery is how often a changefeed that is spread unevenly is looked at: a move takes about that long.
+const balanceEvery = 1_000 * millisecond
+
+// balance moves running spans: all of a node that is being emptied, and one at a time of a node that has more than its
+// share, as after others joined. A move is a stop, and then a placement like any other: the next owner, should this one
+// end in between, finds a gap and fills it. A span moves only to where there are fewer, so that none goes back and forth.
+func (c *Core) balance() {
+	if c.wish != wishNone || c.leaving() || !c.report.armed || c.doubt.effect != nil || c.now.At < c.nextBalance {
+		return
+	}
+	var rest, emptied []*host
+	for _, h := range c.hosts {
+		switch {
+		case h.gone || !h.answered:
+		case h.liveness == record.Alive && !c.silent(h):
+			rest = append(rest, h)
+		case h.liveness != record.Alive && h.placed > 0:
+			emptied = append(emptied, h)
+		}
+	}
+	if len(rest) == 0 {
+		return // there is nowhere to go
+	}
+	for _, h := range emptied {
+		c.move(h, movesPerHostMax-c.moving(h))
+	}
+	if len(emptied) == 0 && len(c.cover.unsettled) == 0 {
+		c.even(rest)
+	}
+	c.nextBalance = c.now.At.Add(balanceEvery / changefeed.Duration(1+len(emptied)*9))
+}
+
+// even moves one span from the node with the most to where there are fewest, if that makes it more even.
+func (c *Core) even(hosts []*host) {
+	most, least := hosts[0], hosts[0]
+	for _, h := range hosts {
+		if h.placed > most.placed {
+			most = h
+		}
+		if h.placed < least.placed {
+			least = h
+		}
+	}
+	if most.placed-least.placed > 1 {
+		c.move(most, 1)
+	}
+}
+
+// moving counts the spans that a host has been told to stop.
+func (c *Core) moving(h *host) int {
+	count := 0
+	for _, cell := range c.cover.unsettled {
+		if cell.host == h && cell.state == cellStopping {
+			count++
+		}
+	}
+	return count
+}
+
+// move stops some of the spans that run on a host; they are placed elsewhere when they have.
+func (c *Core) move(h *host, most int) {
+	var chosen []*cell
+	c.cover.each(func(cell *cell) bool {
+		if len(chosen) < most && cell.host == h && cell.state == cellRunning {
+			chosen = append(chosen, cell)
+		}
+		return len(chosen) < most
+	})
+	for _, cell := range chosen {
+		c.becomeStopping(cell)
+	}
+}
