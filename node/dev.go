@@ -23,7 +23,7 @@ import (
 
 // DevConfig is what `cdc-node dev` is started with.
 type DevConfig struct {
-	DataDir  string // empty: a temporary folder that is removed at the end
+	DataDir  string
 	HTTPAddr string
 	Version  string
 	LogLevel string
@@ -42,20 +42,12 @@ const (
 
 // RunDev runs one process with nothing to set up: embedded etcd, one node, a demo changefeed over a small workload, its
 // changes on stdout. It returns when ctx ends.
-func RunDev(ctx context.Context, config DevConfig) (err error) {
+func RunDev(ctx context.Context, config DevConfig) error {
 	if config.Stdout == nil {
 		config.Stdout = os.Stdout
 	}
 	if config.Stderr == nil {
 		config.Stderr = os.Stderr
-	}
-	dir := config.DataDir
-	if dir == "" {
-		dir, err = os.MkdirTemp("", "cdc-node-dev-")
-		if err != nil {
-			return fmt.Errorf("node: a folder for the demo: %w", err)
-		}
-		defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	}
 	etcdClient, err := devAddr(DefaultEtcdClientURL[len("http://"):])
 	if err != nil {
@@ -71,7 +63,7 @@ func RunDev(ctx context.Context, config DevConfig) (err error) {
 	}
 	httpAddr := cmp.Or(config.HTTPAddr, DefaultHTTPAddr)
 	settings := Config{
-		Name: "dev", DataDir: filepath.Join(dir, "node"), HTTPAddr: httpAddr, PeerAddr: peerAddr,
+		Name: "dev", DataDir: filepath.Join(config.DataDir, "node"), HTTPAddr: httpAddr, PeerAddr: peerAddr,
 		Member:   Member{ListenClient: "http://" + etcdClient, ListenPeer: "http://" + etcdPeer},
 		LogLevel: cmp.Or(config.LogLevel, "warn"), Version: config.Version, Stdout: config.Stdout, Stderr: config.Stderr,
 		StopTimeout: DefaultStopTimeout,

@@ -205,4 +205,10 @@ func TestVersionAndHealth(t *testing.T) {
 	_, err = run(t, "health", "--url", answering(t, 503, shape.Health{Status: "unavailable", Reason: "no session"}))
 	require.Equal(t, exitUnreachable, exitCode(err))
 	require.ErrorContains(t, err, "no session")
+
+	t.Setenv("CDC_NODE_SERVER", answering(t, 200, shape.Health{Status: "ok"}))
+	_, err = run(t, "health")
+	require.NoError(t, err)
+	_, err = run(t, "health", "--url", "http://127.0.0.1:1")
+	require.Equal(t, exitUnreachable, exitCode(err), "what is given goes before the environment")
 }

@@ -7,9 +7,13 @@ import (
 )
 
 func newHealth(c *common) *cobra.Command {
+	url := ""
 	cmd := c.connectFlags(&cobra.Command{
 		Use: "health", Short: "Exit with 0 when the node is ready", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if url != "" { // goes before CDC_NODE_SERVER, which --server has taken by now
+				c.server = url
+			}
 			asked, err := c.connect()
 			if err != nil {
 				return err
@@ -22,6 +26,6 @@ func newHealth(c *common) *cobra.Command {
 			return err
 		},
 	})
-	cmd.Flags().StringVar(&c.server, "url", "http://127.0.0.1:8300", "URL of the node; the same as --server")
+	cmd.Flags().StringVar(&url, "url", "", "URL of the node (default: --server)")
 	return cmd
 }

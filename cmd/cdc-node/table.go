@@ -108,11 +108,11 @@ func tableOfNodes(w io.Writer, nodes []shape.Node) {
 			role = "coordinator"
 		}
 		rows[i] = []string{
-			n.Name, string(n.ID), string(n.Liveness), word(role), count(n.Maintainers), count(n.Dispatchers), n.HTTP, n.Peer, n.Version,
-			n.Started.Local().Format(time.DateTime),
+			n.Name, short(n.ID), string(n.Liveness), word(role), count(n.Maintainers), count(n.Dispatchers), n.HTTP,
+			strconv.Itoa(len(n.Unreachable)),
 		}
 	}
-	grid(w, "NAME ID LIVENESS ROLE MAINTAINERS DISPATCHERS HTTP PEER VERSION STARTED", rows)
+	grid(w, "NAME ID LIVENESS ROLE OWNS RUNS HTTP UNREACHABLE", rows)
 }
 
 func tableOfSpans(w io.Writer, spans []shape.Span) {
@@ -129,16 +129,33 @@ func tableOfSpans(w io.Writer, spans []shape.Span) {
 	grid(w, "START END NODE TOKEN STATE CHECKPOINT LAG", rows)
 }
 
+// tableOfOwnerships leaves out why each one ended: that is why the one above it began. A day is said once a line.
 func tableOfOwnerships(w io.Writer, items []shape.Ownership) {
 	rows := make([][]string, len(items))
 	for i, o := range items {
 		rows[i] = []string{
-			number(uint64(o.Epoch)), word(o.OwnerName), strconv.FormatInt(o.Term, 10), moment(&o.From), word(moment(o.Until)), string(o.Reason), word(o.Ended),
+			number(uint64(o.Epoch)), word(o.OwnerName), strconv.FormatInt(o.Term, 10), moment(&o.From), word(until(&o)), string(o.Reason),
 			position(o.FinalCheckpoint),
 		}
 	}
-	grid(w, "EPOCH OWNER TERM FROM UNTIL WHY ENDED CHECKPOINT", rows)
+	grid(w, "EPOCH OWNER TERM FROM UNTIL WHY CHECKPOINT", rows)
 }
+
+func until(o *shape.Ownership) string {
+	if o.Until == nil {
+		return ""
+	}
+	from, end := o.From.Local(), o.Until.Local()
+	if from.Format(time.DateOnly) == end.Format(time.DateOnly) {
+		return end.Format(time.TimeOnly)
+	}
+	return end.Format(time.DateTime)
+}
+
+// shortIDMax is how much of a node id a table shows: enough to tell two lives of a node apart. JSON has all of it.
+const shortIDMax = 8
+
+func short(id changefeed.NodeID) string { return fmt.Sprintf("%.*s", shortIDMax, string(id)) }
 
 func tableOfCoordinator(w io.Writer, cluster shape.Cluster) {
 	if cluster.Coordinator == nil {
