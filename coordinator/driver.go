@@ -188,7 +188,7 @@ func (d *Driver) report(effect Effect) {
 	case Bumped:
 		d.metrics.bumps.WithLabelValues(string(effect.Record.Reason)).Inc()
 		d.log.Info("epoch bumped", zap.Stringer("changefeed", effect.ID), zap.Uint64("epoch", uint64(effect.Record.Epoch)),
-			zap.String("node", string(effect.Record.Owner)), zap.String("name", effect.Record.OwnerName),
+			zap.String("owner", string(effect.Record.Owner)), zap.String("owner_name", effect.Record.OwnerName),
 			zap.String("reason", string(effect.Record.Reason)))
 	case Invalid:
 		d.log.Error("record does not parse; the changefeed is left alone until it is corrected",

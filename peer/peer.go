@@ -102,7 +102,6 @@ func New(config Config) (*Peers, error) {
 	if config.PingInterval == 0 {
 		config.PingInterval = PingIntervalDefault
 	}
-	config.Logger = config.Logger.With(zap.String("node", string(config.NodeID)))
 	return &Peers{
 		config: config, self: newQueue(), changed: make(chan struct{}, 1), links: map[changefeed.NodeID]*link{},
 	}, nil
