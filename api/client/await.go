@@ -92,7 +92,7 @@ func (c *Client) await(ctx context.Context, id changefeed.ID, done func(shape.Ch
 }
 
 func tooLong(ctx context.Context) error {
-	return fmt.Errorf("it took longer than asked for; look at its state, or give a longer --timeout: %w", ctx.Err())
+	return fmt.Errorf("it took longer than asked for (%w); look at its state, or give a longer --timeout", ctx.Err())
 }
 
 func failed(feed shape.Changefeed) error {
@@ -105,8 +105,7 @@ func failed(feed shape.Changefeed) error {
 
 // transient reports whether asking again may help: a node restarts, or etcd elects.
 func transient(err error) bool {
-	var answered *Error
-	if errors.As(err, &answered) {
+	if answered, ok := errors.AsType[*Error](err); ok {
 		return answered.Status >= http.StatusInternalServerError
 	}
 	return errors.Is(err, ErrUnreachable) || errors.Is(err, context.DeadlineExceeded)

@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
 	"os"
@@ -183,7 +184,7 @@ func (c *Client) failure(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	return fmt.Errorf("%w at %s: %w", ErrUnreachable, c.base, err)
+	return fmt.Errorf("%w at %s: %w; start a node there, or name another with --server", ErrUnreachable, c.base, err)
 }
 
 func (c *Client) request(ctx context.Context, call call) (*http.Request, error) {
@@ -207,9 +208,7 @@ func (c *Client) request(ctx context.Context, call call) (*http.Request, error) 
 	if err != nil {
 		return nil, fmt.Errorf("client: %w", err)
 	}
-	for name, values := range call.header {
-		request.Header[name] = values
-	}
+	maps.Copy(request.Header, call.header)
 	request.Header.Set("Accept", "application/json")
 	if body != nil {
 		request.Header.Set("Content-Type", "application/json")
