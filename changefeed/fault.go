@@ -79,8 +79,7 @@ func (f *Fault) Unwrap() error { return f.Err }
 
 // AsFault returns the fault in err's chain, or a fault with the given code that wraps err.
 func AsFault(err error, otherwise Code) *Fault {
-	var fault *Fault
-	if errors.As(err, &fault) {
+	if fault, ok := errors.AsType[*Fault](err); ok {
 		return fault
 	}
 	return &Fault{Code: otherwise, Err: err}

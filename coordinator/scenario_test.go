@@ -37,6 +37,7 @@ func word(d *datadriven.TestData, key string) string {
 }
 
 func duration(t *testing.T, text string) changefeed.Duration {
+	t.Helper()
 	if text == "" {
 		return 0
 	}
@@ -47,6 +48,7 @@ func duration(t *testing.T, text string) changefeed.Duration {
 
 // run does one command of a scenario.
 func run(t *testing.T, w *world, d *datadriven.TestData) {
+	t.Helper()
 	name, id := word(d, "name"), feedID(word(d, "name"))
 	switch d.Cmd {
 	case "elect":

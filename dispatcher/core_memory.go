@@ -111,9 +111,9 @@ func (m *memory) keepFinal(status message.Status) {
 
 // final returns the last status of a dispatcher that is gone.
 func (m *memory) final(token fence.Token) (message.Status, bool) {
-	for i := len(m.finals) - 1; i >= 0; i-- {
-		if m.finals[i].Token == token {
-			return m.finals[i], true
+	for _, v := range slices.Backward(m.finals) {
+		if v.Token == token {
+			return v, true
 		}
 	}
 	return message.Status{}, false

@@ -168,7 +168,7 @@ func (u *URI) setAuthority(authority string, secrets []Secret) *problem {
 		}
 		return nil
 	}
-	for _, host := range strings.Split(hosts, ",") {
+	for host := range strings.SplitSeq(hosts, ",") {
 		normal, err := normalHost(host, port)
 		if err != nil {
 			return &problem{err.Error(), "write " + form(u.Scheme)}
@@ -239,7 +239,7 @@ func (u *URI) setParams(query string) *problem {
 		return nil
 	}
 	u.Params = map[string]string{}
-	for _, pair := range strings.Split(query, "&") {
+	for pair := range strings.SplitSeq(query, "&") {
 		rawName, rawValue, _ := strings.Cut(pair, "=")
 		name, err := url.PathUnescape(rawName)
 		value, errValue := url.PathUnescape(rawValue)

@@ -259,6 +259,7 @@ func TestHostRunsWhatItOwns(t *testing.T) {
 
 // countOfChangefeeds counts the series that are about a changefeed.
 func countOfChangefeeds(t *testing.T, registry *prometheus.Registry) int {
+	t.Helper()
 	families, err := registry.Gather()
 	require.NoError(t, err)
 	count := 0

@@ -58,6 +58,7 @@ type modelDispatcher struct {
 }
 
 func newModel(t *testing.T, seed uint64) *model {
+	t.Helper()
 	m := &model{t: t, rng: rand.New(rand.NewPCG(seed, 1)), head: 10, epoch: 4, lossy: true}
 	m.b = newBench(4)
 	if seed%2 == 0 {

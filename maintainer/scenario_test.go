@@ -37,6 +37,7 @@ func TestScenarios(t *testing.T) {
 }
 
 func scenarioBench(t *testing.T, d *datadriven.TestData) *bench {
+	t.Helper()
 	nodes := []string{"n1"}
 	if d.HasArg("nodes") {
 		nodes = strings.Split(word(t, d, "nodes"), "+")
@@ -68,18 +69,21 @@ func scenarioBench(t *testing.T, d *datadriven.TestData) *bench {
 }
 
 func word(t *testing.T, d *datadriven.TestData, name string) string {
+	t.Helper()
 	var out string
 	d.ScanArgs(t, name, &out)
 	return out
 }
 
 func number(t *testing.T, d *datadriven.TestData, name string) uint64 {
+	t.Helper()
 	var out uint64
 	d.ScanArgs(t, name, &out)
 	return out
 }
 
 func (b *bench) command(t *testing.T, d *datadriven.TestData) {
+	t.Helper()
 	switch d.Cmd {
 	case "start":
 		b.step(Started{})
@@ -163,6 +167,7 @@ func scenarioError(how string) error {
 }
 
 func parseToken(t *testing.T, text string) fence.Token {
+	t.Helper()
 	var epoch fence.Epoch
 	var seq fence.Seq
 	_, err := fmt.Sscanf(text, "%d.%d", &epoch, &seq)
@@ -177,6 +182,7 @@ var scenarioStates = map[string]message.DispatcherState{
 
 // parseStatuses reads lines such as `4.1 a-m running 100 spec=2 fault=sink.full`; `-` alone is the whole key space.
 func parseStatuses(t *testing.T, text string) []message.Status {
+	t.Helper()
 	var out []message.Status
 	for line := range strings.SplitSeq(strings.TrimSpace(text), "\n") {
 		words := strings.Fields(line)
@@ -234,6 +240,7 @@ func TestHostScenarios(t *testing.T) {
 
 // hostInputOf reads `observe`, `list`, `delete`, `ended` and `session-over`; records are lines `a epoch=5 owner=n1 uid=u1`.
 func hostInputOf(t *testing.T, d *datadriven.TestData) HostInput {
+	t.Helper()
 	parse := func(line string) Ownership {
 		var name, owner, uid string
 		var epoch fence.Epoch

@@ -131,8 +131,8 @@ var fieldNames = func() map[reflect.Type]map[string]bool {
 }()
 
 func collectFields(t reflect.Type, names map[string]bool) {
-	for i := range t.NumField() {
-		field := t.Field(i)
+	for field := range t.Fields() {
+		field := field
 		name, _, _ := strings.Cut(field.Tag.Get("json"), ",")
 		switch {
 		case field.Anonymous:

@@ -2,6 +2,7 @@ package record
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -161,10 +162,8 @@ func (k Kind) parse(key, rest string) (Ref, error) {
 	if len(parts) != wanted {
 		return Ref{}, invalid(key, fmt.Sprintf("has %d parts after %s, not %d", len(parts), k, wanted))
 	}
-	for _, part := range parts {
-		if part == "" {
-			return Ref{}, invalid(key, "has an empty part")
-		}
+	if slices.Contains(parts, "") {
+		return Ref{}, invalid(key, "has an empty part")
 	}
 	return k.ref(key, parts)
 }

@@ -127,6 +127,7 @@ func (b *bench) collect(watch kv.Watch, count int) []kv.Event {
 
 // Run holds one implementation to the contract.
 func Run(t *testing.T, subject Subject) {
+	t.Helper()
 	cases := []struct {
 		name string
 		run  func(*bench)

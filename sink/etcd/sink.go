@@ -28,6 +28,7 @@ type Config struct {
 	// SourcePrefix is cut off from keys, and TargetPrefix put in its place.
 	SourcePrefix []byte
 	TargetPrefix []byte
+	Name         string // the target as people are shown it in faults
 	Identity     sink.Identity
 	Logger       *zap.Logger
 }
@@ -140,14 +141,14 @@ func (s *Sink) alone(ctx context.Context, doing string, do func(kv.Store) error)
 	defer s.leave()
 	store, err := s.connect(ctx)
 	if err != nil {
-		return err
+		return named(err, s.config.Name)
 	}
 	for range triesMax {
 		if err := do(store); !errors.Is(err, errRaced) {
-			return err
+			return named(err, s.config.Name)
 		}
 	}
-	return failed(doing, errRaced)
+	return named(failed(doing, errRaced), s.config.Name)
 }
 
 // commit executes a transaction of the control side.

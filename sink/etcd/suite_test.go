@@ -70,6 +70,7 @@ func (x *target) sink(t testing.TB, as sink.Identity, wrap func(kv.Store) kv.Sto
 }
 
 func (x *target) Open(t testing.TB, as sink.Identity) sink.Sink {
+	t.Helper()
 	return x.sink(t, as, func(store kv.Store) kv.Store { return store })
 }
 
@@ -110,12 +111,14 @@ func (x *target) Read(t testing.TB, _ sink.Identity) []sinktest.Entry {
 }
 
 func (x *target) Plant(t testing.TB, key, value string) {
+	t.Helper()
 	name := targetPrefix + strings.TrimPrefix(key, sinktest.KeyPrefix)
 	_, err := x.admin.Txn(t.Context(), kv.Txn{Then: []kv.Op{kv.Put(name, []byte(value))}})
 	require.NoError(t, err)
 }
 
 func (x *target) Lose(t testing.TB) {
+	t.Helper()
 	_, err := x.admin.Txn(t.Context(), kv.Txn{Then: []kv.Op{kv.DeletePrefix("/cdc-claims/")}})
 	require.NoError(t, err)
 }

@@ -34,9 +34,13 @@ type target struct {
 	options   changefeed.Options
 }
 
-func (d *target) Open(t testing.TB, as sink.Identity) sink.Sink { return d.open(t, as, quickDisk{}) }
+func (d *target) Open(t testing.TB, as sink.Identity) sink.Sink {
+	t.Helper()
+	return d.open(t, as, quickDisk{})
+}
 
 func (d *target) open(t testing.TB, as sink.Identity, over disk) *Sink {
+	t.Helper()
 	s, err := Open(Config{Identity: as, Directory: d.directory, Options: d.options})
 	require.NoError(t, err)
 	s.disk = over
@@ -50,6 +54,7 @@ func (d *target) OpenFaulty(t testing.TB, as sink.Identity, crash sinktest.Crash
 
 // Read returns what the obvious reader finds, after the real one has found the same.
 func (d *target) Read(t testing.TB, as sink.Identity) []sinktest.Entry {
+	t.Helper()
 	lines := obviousLines(t, d.directory, string(as.UID))
 	real := readLines(t, d.directory, as.UID)
 	slices.Sort(real)
@@ -64,7 +69,10 @@ func (d *target) Read(t testing.TB, as sink.Identity) []sinktest.Entry {
 
 func (d *target) Plant(testing.TB, string, string) {}
 
-func (d *target) Lose(t testing.TB) { require.NoError(t, os.RemoveAll(d.directory)) }
+func (d *target) Lose(t testing.TB) {
+	t.Helper()
+	require.NoError(t, os.RemoveAll(d.directory))
+}
 
 // readLines returns what the real reader yields.
 func readLines(t testing.TB, directory string, uid changefeed.UID) []string {

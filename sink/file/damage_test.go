@@ -19,6 +19,7 @@ import (
 
 // threeBatches returns a place with one segment of three batches, and where the third begins and ends.
 func threeBatches(t *testing.T, compress string) (p *place, data string, start, end int64) {
+	t.Helper()
 	p = newPlace(t)
 	p.options["compress"] = compress
 	w := p.claim(p.node(), p.next(changefeed.Whole()))
@@ -92,6 +93,7 @@ func TestFlippedBits(t *testing.T) {
 }
 
 func tryRead(t *testing.T, p *place) (lines []string, err error) {
+	t.Helper()
 	reader, err := OpenReader(ReaderConfig{Directory: p.directory, Mode: ReadPresent})
 	require.NoError(t, err)
 	defer func() { require.NoError(t, reader.Close()) }()

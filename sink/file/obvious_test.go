@@ -40,6 +40,7 @@ func obviousLines(t testing.TB, directory, uid string) []string {
 }
 
 func obviousClaim(t testing.TB, directory string, number uint64) []string {
+	t.Helper()
 	var seal *struct {
 		Segment int
 		Bytes   int
@@ -70,6 +71,7 @@ func obviousClaim(t testing.TB, directory string, number uint64) []string {
 
 // obviousSegment takes every batch, or, if not whole, every batch that a commit mark follows.
 func obviousSegment(t testing.TB, data []byte, compressed, whole bool) []string {
+	t.Helper()
 	var taken, uncommitted []string
 	for len(data) > 0 {
 		if compressed {
@@ -116,6 +118,7 @@ func obviousSegment(t testing.TB, data []byte, compressed, whole bool) []string 
 }
 
 func mustRead(t testing.TB, name string) []byte {
+	t.Helper()
 	data, err := os.ReadFile(name)
 	require.NoError(t, err)
 	return data
@@ -123,6 +126,7 @@ func mustRead(t testing.TB, name string) []byte {
 
 // obviousEntry reads a change as anybody would.
 func obviousEntry(t testing.TB, line string) sinktest.Entry {
+	t.Helper()
 	var change struct {
 		Op    string
 		Key   struct{ Key any }
@@ -137,6 +141,7 @@ func obviousEntry(t testing.TB, line string) sinktest.Entry {
 }
 
 func obviousText(t testing.TB, value any) string {
+	t.Helper()
 	switch v := value.(type) {
 	case string:
 		return v

@@ -5,6 +5,7 @@ import (
 	"io"
 	"io/fs"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"fencerow/fence"
@@ -61,8 +62,8 @@ func (s *Sink) measure(incarnation sink.Incarnation, token fence.Token, initial 
 		return seal{}, err
 	}
 	ids := all[incarnation]
-	for i := len(ids) - 1; i >= 0; i-- {
-		measured, err := s.measureSegment(ids[i], token)
+	for _, id := range slices.Backward(ids) {
+		measured, err := s.measureSegment(id, token)
 		if err != nil {
 			return seal{}, err
 		}

@@ -28,6 +28,7 @@ type place struct {
 }
 
 func newPlace(t *testing.T) *place {
+	t.Helper()
 	return &place{
 		T: t, directory: filepath.Join(t.TempDir(), "orders"), options: changefeed.Options{}, now: time.Now(),
 		identity: sink.Identity{Cluster: "c1", Changefeed: changefeed.ID{Namespace: "default", Name: "orders"}, UID: "uid-1"},

@@ -16,6 +16,7 @@ import (
 
 // Run runs the whole suite.
 func Run(t *testing.T, h Harness) {
+	t.Helper()
 	for _, c := range cases() {
 		t.Run(c.name, func(t *testing.T) { c.run(newWorld(t, h)) })
 	}
@@ -67,6 +68,7 @@ type world struct {
 const worldKeys = 24
 
 func newWorld(t *testing.T, h Harness) *world {
+	t.Helper()
 	return &world{
 		T: t, harness: h, target: h.New(t),
 		source: newHistory(rand.New(rand.NewPCG(7, 11)), 400, worldKeys),

@@ -29,6 +29,7 @@ type proxy struct {
 }
 
 func newProxy(t testing.TB, target string) *proxy {
+	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	p := &proxy{listener: listener, target: target}

@@ -45,12 +45,16 @@ func TestMain(m *testing.M) {
 }
 
 func testContext(t testing.TB) context.Context {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
 	t.Cleanup(cancel)
 	return ctx
 }
 
-func prefixOf(t testing.TB) string { return "/" + strings.ReplaceAll(t.Name(), " ", "_") + "/" }
+func prefixOf(t testing.TB) string {
+	t.Helper()
+	return "/" + strings.ReplaceAll(t.Name(), " ", "_") + "/"
+}
 
 func openAt(t testing.TB, host, prefix string, options changefeed.Options) *Source {
 	t.Helper()

@@ -63,6 +63,7 @@ func (h *history) write(ctx context.Context, prefix string, n, writer int) error
 }
 
 func (h *history) writers(t testing.TB, prefix string, each, first int) *sync.WaitGroup {
+	t.Helper()
 	var group sync.WaitGroup
 	for w := range 16 {
 		group.Go(func() {

@@ -3,6 +3,7 @@ package etcd
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 
 	"fencerow/changefeed"
@@ -56,10 +57,8 @@ func ownOptions() []changefeed.Option {
 
 func oneOf(values ...string) func(string) error {
 	return func(value string) error {
-		for _, v := range values {
-			if v == value {
-				return nil
-			}
+		if slices.Contains(values, value) {
+			return nil
 		}
 		return fmt.Errorf("is none of %q", values)
 	}

@@ -166,8 +166,7 @@ func (r *reader) overcome(ctx context.Context, err error) error {
 	if cause := errors.Join(ctx.Err(), r.life.Err()); cause != nil {
 		return cause
 	}
-	var gone *compactedError
-	if errors.As(err, &gone) {
+	if gone, ok := errors.AsType[*compactedError](err); ok {
 		return r.bridge(gone)
 	}
 	var fault *changefeed.Fault

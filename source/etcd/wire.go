@@ -3,6 +3,7 @@ package etcd
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"google.golang.org/grpc/encoding"
@@ -228,9 +229,9 @@ func decodeKV(data []byte, into *change.KV) error {
 	return fields(data, func(number protowire.Number, value uint64, content []byte) error {
 		switch number {
 		case kvKey:
-			into.Key = content[:len(content):len(content)]
+			into.Key = slices.Clip(content)
 		case kvValue:
-			into.Value = content[:len(content):len(content)]
+			into.Value = slices.Clip(content)
 		case kvCreateRevision:
 			into.CreateRevision = int64(value)
 		case kvModRevision:

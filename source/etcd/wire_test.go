@@ -24,6 +24,7 @@ func toKV(kv *mvccpb.KeyValue) *change.KV {
 
 // requireSame compares our reading with the generated one.
 func requireSame(t *testing.T, response *pb.WatchResponse, a *answer) {
+	t.Helper()
 	require.Equal(t, response.GetHeader().GetClusterId(), a.cluster)
 	require.Equal(t, response.GetHeader().GetRevision(), a.revision)
 	require.Equal(t, response.GetCreated(), a.created)

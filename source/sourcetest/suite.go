@@ -42,6 +42,7 @@ const (
 
 // Run runs the suite.
 func Run(t *testing.T, subject Subject) {
+	t.Helper()
 	for name, run := range map[string]func(*suite){
 		"changes in order, positions whole":         (*suite).live,
 		"resumes from any mark":                     (*suite).resume,
