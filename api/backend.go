@@ -49,6 +49,9 @@ type Control interface {
 	Cluster(ctx context.Context) (ClusterView, error)
 	// RaiseFloor makes all epochs from now on lie above the given one.
 	RaiseFloor(ctx context.Context, above fence.Epoch) error
+	// Drain has the node of that name emptied until Undrain, which reports whether there was a drain.
+	Drain(ctx context.Context, name, by string) error
+	Undrain(ctx context.Context, name string) (bool, error)
 	// Resign ends the term of the coordinator, whoever it is.
 	Resign(ctx context.Context) error
 	// Store is the etcd of the records.

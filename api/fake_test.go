@@ -35,6 +35,7 @@ type fake struct {
 	heads    map[string]Look // by the URI as it is shown
 	floor    fence.Epoch
 	resigned int
+	drained  []string
 	notReady error
 	before   func() // called before each update, without the lock
 }
@@ -118,6 +119,17 @@ func (f *fake) Cluster(context.Context) (ClusterView, error) {
 func (f *fake) RaiseFloor(_ context.Context, above fence.Epoch) error {
 	f.floor = above
 	return nil
+}
+
+func (f *fake) Drain(_ context.Context, name, _ string) error {
+	f.drained = append(f.drained, name)
+	return nil
+}
+
+func (f *fake) Undrain(_ context.Context, name string) (bool, error) {
+	was := slices.Contains(f.drained, name)
+	f.drained = slices.DeleteFunc(f.drained, func(one string) bool { return one == name })
+	return was, nil
 }
 
 func (f *fake) Resign(context.Context) error {

@@ -33,7 +33,7 @@ var statuses = map[changefeed.Code]int{
 	changefeed.CodeNodeNotFound:      http.StatusNotFound,
 	changefeed.CodeExists:            http.StatusConflict,
 	changefeed.CodeSpecConflict:      http.StatusConflict,
-	changefeed.CodeNodeDraining:      http.StatusConflict,
+	changefeed.CodeNodeDraining:      http.StatusUnprocessableEntity,
 	changefeed.CodeNameTaken:         http.StatusConflict,
 	changefeed.CodeSinkInUse:         http.StatusConflict,
 	changefeed.CodeSinkLoop:          http.StatusUnprocessableEntity,

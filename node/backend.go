@@ -14,6 +14,7 @@ import (
 	"fencerow/epochstore"
 	"fencerow/fence"
 	"fencerow/record"
+	etcdsource "fencerow/source/etcd"
 )
 
 // backend is what the API works on: the records, and what this node knows. It reads and writes records itself, so that
@@ -93,6 +94,15 @@ func (b backend) RaiseFloor(ctx context.Context, above fence.Epoch) error {
 	return b.shown(b.store.RaiseFloor(ctx, above))
 }
 
+func (b backend) Drain(ctx context.Context, name, by string) error {
+	return b.shown(b.store.PutDrain(ctx, name, by))
+}
+
+func (b backend) Undrain(ctx context.Context, name string) (bool, error) {
+	was, err := b.store.DeleteDrain(ctx, name)
+	return was, b.shown(err)
+}
+
 func (b backend) Resign(ctx context.Context) error {
 	_, err := b.store.ResignCoordinator(ctx)
 	return b.shown(err)
@@ -157,7 +167,7 @@ func (b backend) Look(ctx context.Context, uri endpoint.URI, options changefeed.
 		return api.Look{}, nil
 	}
 	look := api.Look{Store: endpoint.Store{Hosts: uri.Hosts}}
-	opened, err := b.opener.OpenSource(record.Spec{Source: uri.Record(), Options: options})
+	opened, err := etcdsource.New(etcdsource.Config{URI: uri, Options: options, Logger: b.log})
 	if err != nil {
 		return look, err
 	}

@@ -38,9 +38,11 @@ type life struct {
 	epochs      *epochstore.Watch
 	nodes       *epochstore.Watch
 	handoffs    *epochstore.Watch
+	drains      *epochstore.Watch
 	term        atomic.Int64 // of this node as coordinator; 0: it is not
 	joined      atomic.Bool
 	leaving     atomic.Bool
+	draining    atomic.Bool
 	leavingSoon chan struct{} // holds one token: look at leaving now
 	known       atomic.Pointer[maintainer.Nodes]
 }
@@ -102,6 +104,7 @@ func (l *life) build(ctx context.Context) error {
 	}
 	// Each has a stream of its own: etcd answers a progress request only when all watchers of a stream have caught up.
 	l.epochs, l.nodes, l.handoffs = watch(record.KindEpoch), watch(record.KindNode), watch(record.KindHandoff)
+	l.drains = watch(record.KindDrain)
 	return nil
 }
 
@@ -136,9 +139,9 @@ func (l *life) run(ctx context.Context) error {
 		return errors.Join(err, ignoreOver(group.Wait()), l.session.Close(context.WithoutCancel(ctx)))
 	}
 	for _, run := range []func(context.Context) error{
-		l.peers.Run, l.statuses.run, l.epochs.Run, l.nodes.Run, l.handoffs.Run,
+		l.peers.Run, l.statuses.run, l.epochs.Run, l.nodes.Run, l.handoffs.Run, l.drains.Run,
 		func(ctx context.Context) error { return l.readEpochs(ctx, registration.Revision) },
-		l.readNodes, l.readHandoffs,
+		l.readNodes, l.readHandoffs, l.readDrains,
 	} {
 		group.Go(func() error { return run(work) })
 	}
@@ -218,7 +221,7 @@ func (l *life) leave(ctx context.Context, in stages) {
 	l.log.Info("leaving")
 	timer := time.NewTimer(l.process.config.StopTimeout)
 	defer timer.Stop()
-	l.handOver(ctx, timer.C)
+	l.handOver(ctx)
 	for _, stage := range in {
 		l.log.Debug("stopping", zap.String("stage", stage.what))
 		stage.end()

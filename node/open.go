@@ -48,7 +48,11 @@ func (o *opener) OpenSource(spec record.Spec) (source.Source, error) {
 	}
 	switch uri.Scheme {
 	case endpoint.Etcd:
-		return etcdsource.New(etcdsource.Config{URI: uri, Options: spec.Options, Logger: o.log})
+		opened, err := etcdsource.New(etcdsource.Config{URI: uri, Options: spec.Options, Logger: o.log})
+		if err != nil {
+			return nil, err
+		}
+		return &guardedSource{Source: opened, opener: o, spec: spec, from: uri}, nil
 	case endpoint.Postgres, endpoint.MySQL, endpoint.File, endpoint.Stdout, endpoint.Blackhole:
 	}
 	return nil, unsupported("source", uri, "read from an etcd")
@@ -69,7 +73,7 @@ func (o *opener) open(spec record.Spec) (sink.Sink, maintainer.Fencing, error) {
 		}
 		opened, err := etcdsink.New(etcdsink.Config{
 			Open:         func(context.Context) (kv.Store, error) { return dialTarget(uri, spec.Options) },
-			SourcePrefix: from.Path, TargetPrefix: uri.Path, Identity: identity, Logger: o.log,
+			SourcePrefix: from.Path, TargetPrefix: uri.Path, Name: uri.String(), Identity: identity, Logger: o.log,
 		})
 		return opened, maintainer.FencedByClaims, err
 	case endpoint.File:
@@ -86,7 +90,7 @@ func (o *opener) open(spec record.Spec) (sink.Sink, maintainer.Fencing, error) {
 }
 
 // dialTarget connects to a target, with the secrets resolved on this node.
-func dialTarget(uri endpoint.URI, options changefeed.Options) (kv.Store, error) {
+func dialTarget(uri endpoint.URI, options changefeed.Options) (*kvetcd.Store, error) {
 	password, err := uri.Password.Resolve()
 	if err != nil {
 		return nil, err

@@ -138,6 +138,22 @@ func (l *life) readHandoffs(ctx context.Context) error {
 	}
 }
 
+// readDrains learns whether this node is to be emptied. A drain that does not parse is one all the same.
+func (l *life) readDrains(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case update := <-l.drains.Updates():
+			for _, change := range update.Changes {
+				if change.Ref.Name == l.process.config.Name {
+					l.draining.Store(!change.Deleted)
+				}
+			}
+		}
+	}
+}
+
 // publishEvery is how often what the node says of itself is looked at.
 const publishEvery = 500 * time.Millisecond
 
@@ -154,6 +170,9 @@ func (l *life) publish(ctx context.Context, registration epochstore.Registration
 		}
 		node := registration.Node
 		node.Liveness, node.Unreachable = record.Alive, l.peers.Unreachable()
+		if l.draining.Load() {
+			node.Liveness = record.Draining
+		}
 		if l.leaving.Load() {
 			node.Liveness = record.Stopping
 		}
@@ -174,23 +193,30 @@ func (l *life) publish(ctx context.Context, registration epochstore.Registration
 }
 
 // handOver says that the node leaves, and waits until what it owns has gone to others, if there are any.
-func (l *life) handOver(ctx context.Context, timeout <-chan time.Time) {
+func (l *life) handOver(ctx context.Context) {
 	select {
 	case l.leavingSoon <- struct{}{}:
 	default:
 	}
 	ticker := time.NewTicker(handOverLook)
 	defer ticker.Stop()
-	for l.maintainers.Count() > 0 && l.successors() > 0 {
+	enough := time.NewTimer(min(handOverMax, l.process.config.StopTimeout/2))
+	defer enough.Stop()
+	for l.maintainers.Count()+l.dispatchers.Dispatchers() > 0 && l.successors() > 0 {
 		select {
 		case <-ctx.Done():
 			return
-		case <-timeout:
+		case <-enough.C:
+			l.log.Warn("not everything was handed over in time; the rest is taken over when this node is gone",
+				zap.Int("maintainers", l.maintainers.Count()), zap.Int("dispatchers", l.dispatchers.Dispatchers()))
 			return
 		case <-ticker.C:
 		}
 	}
 }
+
+// handOverMax bounds how long a leaving node waits for others to take what it runs.
+const handOverMax = 10 * time.Second
 
 // handOverLook is how often a leaving node looks whether anything is left.
 const handOverLook = 20 * time.Millisecond

@@ -52,6 +52,11 @@ type Create struct {
 	Options   changefeed.Options `json:"options,omitempty"`
 }
 
+// Move asks for another owner: the name or the id of a node.
+type Move struct {
+	To string `json:"to"`
+}
+
 // Bump asks for a new epoch; with Above one above it, for all changefeeds from then on.
 type Bump struct {
 	Above *fence.Epoch `json:"above,omitempty"`

@@ -15,7 +15,7 @@ func newChangefeed(c *common) *cobra.Command {
 	cmd := asGroup(&cobra.Command{Use: "changefeed", Short: "Create, look at and change changefeeds", Aliases: []string{"cf"}})
 	cmd.AddCommand(
 		newChangefeedCreate(c), newChangefeedList(c), newChangefeedGet(c), newChangefeedPause(c), newChangefeedResume(c),
-		newChangefeedRemove(c), newChangefeedSpans(c), newChangefeedHistory(c), newChangefeedWait(c),
+		newChangefeedRemove(c), newChangefeedSpans(c), newChangefeedHistory(c), newChangefeedWait(c), newChangefeedMove(c),
 	)
 	return cmd
 }

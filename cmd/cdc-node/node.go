@@ -11,7 +11,7 @@ import (
 
 func newNode(c *common) *cobra.Command {
 	cmd := asGroup(&cobra.Command{Use: "node", Short: "The nodes of the cluster"})
-	cmd.AddCommand(newNodeList(c))
+	cmd.AddCommand(newNodeList(c), newNodeDrain(c), newNodeUndrain(c))
 	return cmd
 }
 

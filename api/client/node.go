@@ -1,0 +1,64 @@
+package client
+
+import (
+	"context"
+	"net/http"
+	"time"
+
+	"fencerow/api/shape"
+	"fencerow/changefeed"
+)
+
+// Move asks for the owner of a changefeed to be the node of that name or id.
+func (c *Client) Move(ctx context.Context, id changefeed.ID, to string) (Answer[shape.Changefeed], error) {
+	return do[shape.Changefeed](ctx, c, call{method: http.MethodPost, path: feed(id, "move"), body: shape.Move{To: to}})
+}
+
+// Drain has a node emptied until Undrain.
+func (c *Client) Drain(ctx context.Context, name string) (Answer[shape.Node], error) {
+	return do[shape.Node](ctx, c, call{method: http.MethodPut, path: api("nodes", name, "drain")})
+}
+
+// Undrain lets a node be given work again. The answer has no name where no node of it lives.
+func (c *Client) Undrain(ctx context.Context, name string) (Answer[shape.Node], error) {
+	return do[shape.Node](ctx, c, call{method: http.MethodDelete, path: api("nodes", name, "drain")})
+}
+
+// AwaitDrained waits until the node of that name runs nothing any more, or is gone.
+func (c *Client) AwaitDrained(ctx context.Context, name string, tell func(shape.Node)) error {
+	ticker := time.NewTicker(awaitEvery)
+	defer ticker.Stop()
+	for {
+		answer, err := c.Nodes(ctx)
+		if ctx.Err() != nil {
+			return tooLong(ctx)
+		}
+		if err != nil && !transient(err) {
+			return err
+		}
+		left, known := leftOn(answer.Value.Items, name, tell)
+		if err == nil && known && left == 0 {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return tooLong(ctx)
+		case <-ticker.C:
+		}
+	}
+}
+
+// leftOn counts what runs on the node of that name; a node that is gone runs nothing.
+func leftOn(nodes []shape.Node, name string, tell func(shape.Node)) (left int, known bool) {
+	for _, node := range nodes {
+		if node.Name != name {
+			continue
+		}
+		tell(node)
+		if node.Maintainers == nil || node.Dispatchers == nil {
+			return 0, false
+		}
+		return *node.Maintainers + *node.Dispatchers, true
+	}
+	return 0, true
+}

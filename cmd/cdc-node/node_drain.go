@@ -1,0 +1,86 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"fencerow/api/shape"
+)
+
+func newNodeDrain(c *common) *cobra.Command {
+	var wait bool
+	cmd := c.connectFlags(&cobra.Command{
+		Use: "drain NODE", Short: "Empty a node: its changefeeds and spans go to others", Args: cobra.ExactArgs(1),
+		Long: "Empty the node of that name, until undrain, over its restarts. The last node keeps what it runs until another comes:\n" +
+			"with --wait the command says so and waits.",
+		Example: "  cdc-node node drain n2 --wait",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			asked, err := c.connect()
+			if err != nil {
+				return err
+			}
+			defer asked.Close()
+			answer, err := asked.Drain(cmd.Context(), args[0])
+			if err != nil {
+				return fmt.Errorf("drain %s: %w", args[0], err)
+			}
+			if !wait {
+				return show(cmd, c, answer, tableOfNode)
+			}
+			ctx, cancel := context.WithTimeout(cmd.Context(), c.timeout)
+			defer cancel()
+			if err := asked.AwaitDrained(ctx, args[0], tellDrain()); err != nil {
+				return fmt.Errorf("drain %s: it is marked, and goes on being emptied: %w", args[0], err)
+			}
+			return show(cmd, c, answer, tableOfNode)
+		},
+	})
+	cmd.Flags().BoolVar(&wait, "wait", false, "until nothing runs there any more, at most --timeout")
+	return cmd
+}
+
+func newNodeUndrain(c *common) *cobra.Command {
+	return c.connectFlags(&cobra.Command{
+		Use: "undrain NODE", Short: "Let a drained node be given work again", Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			asked, err := c.connect()
+			if err != nil {
+				return err
+			}
+			defer asked.Close()
+			answer, err := asked.Undrain(cmd.Context(), args[0])
+			if err != nil {
+				return fmt.Errorf("undrain %s: %w", args[0], err)
+			}
+			return show(cmd, c, answer, tableOfNode)
+		},
+	})
+}
+
+func tableOfNode(w io.Writer, node shape.Node) {
+	if node.Name != "" {
+		tableOfNodes(w, []shape.Node{node})
+	}
+}
+
+// tellDrain says on a terminal what is left, whenever that changes.
+func tellDrain() func(shape.Node) {
+	if !terminal(os.Stderr) {
+		return func(shape.Node) {}
+	}
+	last := ""
+	return func(node shape.Node) {
+		if node.Maintainers == nil || node.Dispatchers == nil {
+			return
+		}
+		line := fmt.Sprintf("%s: %d changefeeds and %d spans are left", node.Name, *node.Maintainers, *node.Dispatchers)
+		if line != last {
+			_, _ = fmt.Fprintln(os.Stderr, line)
+			last = line
+		}
+	}
+}
