@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/google/uuid"
@@ -101,14 +102,20 @@ func (d *draft) look(ctx context.Context, backend Backend) (head change.Position
 	ctx, cancel := context.WithTimeout(ctx, lookMax)
 	defer cancel()
 	source, sink := Look{Store: endpoint.Store{Hosts: d.source.Hosts}}, Look{Store: endpoint.Store{Hosts: d.sink.Hosts}}
-	if seen, err := backend.Look(ctx, d.source, d.opts); err == nil {
-		source.Head, source.Store.ClusterID = seen.Head, seen.Store.ClusterID
+	// Both at once: one that does not answer must not use up the other's time.
+	var asked sync.WaitGroup
+	ask := func(uri endpoint.URI, answer *Look) {
+		asked.Go(func() {
+			if seen, err := backend.Look(ctx, uri, d.opts); err == nil {
+				answer.Head, answer.Store.ClusterID = seen.Head, seen.Store.ClusterID
+			}
+		})
 	}
-	if d.sink.Scheme == endpoint.Etcd && d.source.Scheme == endpoint.Etcd {
-		if seen, err := backend.Look(ctx, d.sink, d.opts); err == nil {
-			sink.Store.ClusterID = seen.Store.ClusterID
-		}
+	ask(d.source, &source)
+	if d.sink.Scheme == endpoint.Etcd {
+		ask(d.sink, &sink)
 	}
+	asked.Wait()
 	control := backend.Store()
 	for _, err := range []error{
 		endpoint.CheckSource(d.source, source.Store, control),

@@ -65,36 +65,36 @@ func TestWhatIsRefusedAtOnce(t *testing.T) {
 		code               int
 		parts              []string
 	}{
-		"unknown scheme of a source":     {source: "oracle://h/db", code: 2, parts: []string{"request.invalid", "source", "oracle://h/db", "scheme", "write etcd://"}},
-		"unknown scheme of a sink":       {sink: "kafka://h/topic", code: 2, parts: []string{"request.invalid", "sink", "kafka://h/topic", "scheme", "write "}},
-		"unknown option":                 {extra: []string{"--option", "colour=red"}, code: 2, parts: []string{"request.invalid", "colour"}},
-		"option of another kind":         {extra: []string{"--option", "rotate_bytes=1000000"}, sink: "stdout:", code: 2, parts: []string{"rotate_bytes"}},
-		"value of an option":             {extra: []string{"--option", "batch_changes=many"}, code: 2, parts: []string{"batch_changes", "many"}},
-		"unknown flag":                   {extra: []string{"--colour", "red"}, code: 2, parts: []string{"--colour", "--help"}},
-		"name with a slash too many":     {feed: "a/b/c", code: 2, parts: []string{"request.invalid", "name", "b/c", "/ too many", "write name or namespace/name"}},
-		"empty name":                     {feed: "empty", code: 2, parts: []string{"request.invalid", "name", "is empty", "give a name"}},
-		"empty namespace":                {feed: "/a", code: 2, parts: []string{"namespace", "is empty"}},
-		"name that is too long":          {feed: strings.Repeat("n", 129), code: 2, parts: []string{"129 bytes, more than 128", "shorten it"}},
-		"name with control characters":   {feed: "a\x07b", code: 2, parts: []string{`a\ab`, "control characters"}},
-		"name with a line break":         {feed: "a\nb", code: 2, parts: []string{`a\nb`, "control characters"}},
-		"name that is not UTF-8":         {feed: "a\xffb", code: 2, parts: []string{"UTF-8"}},
-		"loop":                           {sink: "etcd://" + source.endpoint + "/orders/copy/", code: 2, parts: []string{"sink.loop", "/orders/copy/", "choose prefixes that don't overlap"}},
-		"loop the other way round":       {sink: "etcd://" + source.endpoint + "/", code: 2, parts: []string{"sink.loop"}},
-		"loop by another name":           {sink: "etcd://" + alias + "/orders/copy/", code: 2, parts: []string{"sink.loop", alias}},
-		"loop by the claims":             {source: "etcd://" + source.endpoint + "/", sink: "etcd://" + source.endpoint + "/else/", code: 2, parts: []string{"sink.loop"}},
-		"source among the records":       {source: "etcd://" + control.endpoint + "/cdc/default/", code: 2, parts: []string{"sink.loop", "source", "records of this cluster"}},
-		"sink among the records":         {sink: "etcd://" + control.endpoint + "/cdc/x/", code: 2, parts: []string{"sink.loop", "sink"}},
-		"sink over the records":          {sink: "etcd://" + control.endpoint + "/", code: 2, parts: []string{"sink.loop", "records"}},
-		"position in the future":         {extra: []string{"--start", "999999999"}, code: 2, parts: []string{"request.invalid", "start 999999999", "future", "give now, snapshot"}},
-		"position that is none":          {extra: []string{"--start", "yesterday"}, code: 2, parts: []string{"request.invalid", "start", "yesterday", "give now, snapshot"}},
-		"position zero":                  {extra: []string{"--start", "0"}, code: 2, parts: []string{"start", "above 0"}},
-		"literal password":               {source: "etcd://u:s3cretpw@h/x/", code: 2, parts: []string{"source", "literal password", "${env:NAME}", "xxxxx"}},
-		"relative directory":             {sink: "file://dir", code: 2, parts: []string{"sink", "file:///absolute"}},
-		"host in a sink without one":     {sink: "stdout://host", code: 2, parts: []string{"sink"}},
-		"port that is none":              {source: "etcd://h:99999/x/", code: 2, parts: []string{"source", "port"}},
-		"kind that can't be a source":    {source: "file:///tmp/x", code: 2, parts: []string{"source"}},
-		"tls file that is not absolute":  {extra: []string{"--option", "tls_ca=ca.pem"}, code: 2, parts: []string{"tls_ca", "absolute"}},
-		"empty split key":                {extra: []string{"--option", "split_keys=/orders/b,,/orders/c"}, code: 2, parts: []string{"split_keys"}},
+		"unknown scheme of a source":    {source: "oracle://h/db", code: 2, parts: []string{"request.invalid", "source", "oracle://h/db", "scheme", "write etcd://"}},
+		"unknown scheme of a sink":      {sink: "kafka://h/topic", code: 2, parts: []string{"request.invalid", "sink", "kafka://h/topic", "scheme", "write "}},
+		"unknown option":                {extra: []string{"--option", "colour=red"}, code: 2, parts: []string{"request.invalid", "colour"}},
+		"option of another kind":        {extra: []string{"--option", "rotate_bytes=1000000"}, sink: "stdout:", code: 2, parts: []string{"rotate_bytes"}},
+		"value of an option":            {extra: []string{"--option", "batch_changes=many"}, code: 2, parts: []string{"batch_changes", "many"}},
+		"unknown flag":                  {extra: []string{"--colour", "red"}, code: 2, parts: []string{"--colour", "--help"}},
+		"name with a slash too many":    {feed: "a/b/c", code: 2, parts: []string{"request.invalid", "name", "b/c", "/ too many", "write name or namespace/name"}},
+		"empty name":                    {feed: "empty", code: 2, parts: []string{"request.invalid", "name", "is empty", "give a name"}},
+		"empty namespace":               {feed: "/a", code: 2, parts: []string{"namespace", "is empty"}},
+		"name that is too long":         {feed: strings.Repeat("n", 129), code: 2, parts: []string{"129 bytes, more than 128", "shorten it"}},
+		"name with control characters":  {feed: "a\x07b", code: 2, parts: []string{`a\ab`, "control characters"}},
+		"name with a line break":        {feed: "a\nb", code: 2, parts: []string{`a\nb`, "control characters"}},
+		"name that is not UTF-8":        {feed: "a\xffb", code: 2, parts: []string{"UTF-8"}},
+		"loop":                          {sink: "etcd://" + source.endpoint + "/orders/copy/", code: 2, parts: []string{"sink.loop", "/orders/copy/", "choose prefixes that don't overlap"}},
+		"loop the other way round":      {sink: "etcd://" + source.endpoint + "/", code: 2, parts: []string{"sink.loop"}},
+		"loop by another name":          {sink: "etcd://" + alias + "/orders/copy/", code: 2, parts: []string{"sink.loop", alias}},
+		"loop by the claims":            {source: "etcd://" + source.endpoint + "/", sink: "etcd://" + source.endpoint + "/else/", code: 2, parts: []string{"sink.loop"}},
+		"source among the records":      {source: "etcd://" + control.endpoint + "/cdc/default/", code: 2, parts: []string{"sink.loop", "source", "records of this cluster"}},
+		"sink among the records":        {sink: "etcd://" + control.endpoint + "/cdc/x/", code: 2, parts: []string{"sink.loop", "sink"}},
+		"sink over the records":         {sink: "etcd://" + control.endpoint + "/", code: 2, parts: []string{"sink.loop", "records"}},
+		"position in the future":        {extra: []string{"--start", "999999999"}, code: 2, parts: []string{"request.invalid", "start 999999999", "future", "give now, snapshot"}},
+		"position that is none":         {extra: []string{"--start", "yesterday"}, code: 2, parts: []string{"request.invalid", "start", "yesterday", "give now, snapshot"}},
+		"position zero":                 {extra: []string{"--start", "0"}, code: 2, parts: []string{"start", "above 0"}},
+		"literal password":              {source: "etcd://u:s3cretpw@h/x/", code: 2, parts: []string{"source", "literal password", "${env:NAME}", "xxxxx"}},
+		"relative directory":            {sink: "file://dir", code: 2, parts: []string{"sink", "file:///absolute"}},
+		"host in a sink without one":    {sink: "stdout://host", code: 2, parts: []string{"sink"}},
+		"port that is none":             {source: "etcd://h:99999/x/", code: 2, parts: []string{"source", "port"}},
+		"kind that can't be a source":   {source: "file:///tmp/x", code: 2, parts: []string{"source"}},
+		"tls file that is not absolute": {extra: []string{"--option", "tls_ca=ca.pem"}, code: 2, parts: []string{"tls_ca", "absolute"}},
+		"empty split key":               {extra: []string{"--option", "split_keys=/orders/b,,/orders/c"}, code: 2, parts: []string{"split_keys"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			feed := tc.feed
@@ -249,7 +249,7 @@ func TestLoopThatShowsOnlyLater(t *testing.T) {
 	f := c.awaitState("loop", "failed")
 	require.Equal(t, "sink.loop", f.Error.Code)
 	require.Contains(t, f.Error.Message, "choose prefixes that don't overlap")
-	require.Len(t, up.stored(""), 1, "nothing was written, not even a claim")
+	require.Len(t, up.stored("/orders/"), 1, "no change was written")
 }
 
 // The cluster's own etcd by another name is seen as well.

@@ -244,7 +244,9 @@ func (s *Sink) take(ctx context.Context, store kv.Store, held *state, claim sink
 	if err != nil {
 		return nil, err
 	}
-	return newWriter(s.layout, store, n, result.Revision, after), nil
+	w := newWriter(s.layout, store, n, result.Revision, after)
+	w.name = s.config.Name
+	return w, nil
 }
 
 // load reads everything of the changefeed at one revision.

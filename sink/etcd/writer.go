@@ -25,6 +25,7 @@ var errClosed = errors.New("sink etcd: the writer is closed")
 // writer holds one claim.
 type writer struct {
 	layout      layout
+	name        string // of the target, for faults
 	store       kv.Store
 	n           sink.Incarnation
 	incarnation int64 // mod revision of claims/<n>
@@ -72,9 +73,9 @@ func (w *writer) Write(ctx context.Context, batch sink.Batch) error {
 		err = w.changes(ctx, batch)
 	}
 	if err != nil {
-		w.ended = err
+		w.ended = named(err, w.name)
 	}
-	return err
+	return w.ended
 }
 
 func (w *writer) changes(ctx context.Context, batch sink.Batch) error {
