@@ -65,8 +65,10 @@ func (c *Cursor) skip() {
 
 // beforeCompaction notes that history is going away which the cursor has not delivered.
 func (c *Cursor) beforeCompaction(revision int64) {
-	c.skip()
-	if c.lost == 0 && c.Behind() && c.m.log[c.position-c.m.logged].Pair.ModRevision < revision {
+	if c.lost != 0 {
+		return // what it would look at is gone already
+	}
+	if c.Behind() && c.m.log[c.position-c.m.logged].Pair.ModRevision < revision {
 		c.lost = revision
 	}
 }

@@ -116,3 +116,19 @@ func TestARestoredBackupIsAnotherPast(t *testing.T) {
 	require.True(t, found)
 	require.ErrorIs(t, response.Err, kv.ErrCompacted)
 }
+
+// Found by the simulation: a watch that a compaction has overtaken stood in the way of the next one.
+func TestAWatchThatWasOvertakenOutlivesAnotherCompaction(t *testing.T) {
+	machine := kvmem.NewMachine(1)
+	cursor := machine.Watch(kv.WatchRequest{Key: "k", From: 1})
+	for range 2 {
+		for range 3 {
+			_, err := machine.Apply(put("k"))
+			require.NoError(t, err)
+		}
+		require.NoError(t, machine.Compact(machine.Revision()))
+	}
+	response, found := cursor.Next(0)
+	require.True(t, found)
+	require.ErrorIs(t, response.Err, kv.ErrCompacted)
+}

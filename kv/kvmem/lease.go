@@ -32,7 +32,7 @@ func (m *Machine) Grant(ttl time.Duration) (kv.Lease, error) {
 	if seconds > leaseTTLMax {
 		return kv.Lease{}, ErrTTLTooLarge
 	}
-	granted := max(seconds*time.Second, kv.LeaseTTLMin)
+	granted := max(seconds*time.Second, kv.LeaseTTLMin) //nolint:durationcheck // a count of seconds
 	m.lastLease++
 	m.leases[m.lastLease] = &lease{ttl: granted, expiry: m.now + granted, keys: map[string]struct{}{}}
 	return kv.Lease{Header: m.header(), ID: m.lastLease, TTL: granted}, nil
@@ -83,7 +83,7 @@ func (m *Machine) Advance(now time.Duration) []kv.LeaseID {
 		return cmp.Or(cmp.Compare(m.leases[a].expiry, m.leases[b].expiry), cmp.Compare(a, b))
 	})
 	for _, id := range over {
-		_ = m.Revoke(id) // it is there
+		_ = m.Revoke(id) //nolint:errcheck // it is there
 	}
 	return over
 }
