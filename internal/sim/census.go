@@ -1,0 +1,128 @@
+package sim
+
+import (
+	"fmt"
+	"io"
+)
+
+// FaultKind is something that a seed may do to a cluster.
+type FaultKind uint8
+
+// The kinds of faults. Each is counted only where it had an effect: something was really held up, lost, or ended.
+const (
+	Crash        FaultKind = iota // a process that ran something dies, and starts again with an empty memory
+	Pause                         // a process that had something to do stands still, and goes on
+	Stall                         // time passes between the look at the session and the write
+	ClockRate                     // a node's clock is slow or fast
+	ClockJump                     // a node's clock jumps, as over a suspension
+	Cut                           // a link between nodes is cut, one way or both
+	CutEtcd                       // a node is cut off from etcd, one way or both
+	CutTarget                     // a node is cut off from the target
+	Loss                          // a message is lost
+	Duplicate                     // a message comes twice
+	Reorder                       // a message comes late, after others
+	DeadLetter                    // a message or a request of a dead process arrives
+	EtcdAsk                       // a request to etcd is lost before it is done
+	EtcdAnswer                    // etcd's answer is lost after the request was done
+	EtcdStall                     // etcd answers nobody for a while
+	EtcdFull                      // etcd refuses writes for a while
+	Compaction                    // history that somebody still watches is gone
+	WatchLag                      // a watch delivers late
+	WatchSilence                  // a watch says nothing, without an error
+	TargetAsk                     // a write to the target is lost
+	TargetAnswer                  // the target's answer is lost after the write was done
+	TargetStall                   // the target answers nobody for a while
+	SourceOutage                  // the source can't be read for a while
+	faultKinds
+)
+
+var faultNames = [faultKinds]string{
+	"crash", "pause", "stall", "clock-rate", "clock-jump", "cut", "cut-etcd", "cut-target", "loss", "duplicate", "reorder",
+	"dead-letter", "etcd-ask", "etcd-answer", "etcd-stall", "etcd-full", "compaction", "watch-lag", "watch-silence",
+	"target-ask", "target-answer", "target-stall", "source-outage",
+}
+
+// String returns the kind's name.
+func (k FaultKind) String() string {
+	if k < faultKinds {
+		return faultNames[k]
+	}
+	return "unknown"
+}
+
+// ParseFault returns the kind of that name.
+func ParseFault(name string) (FaultKind, error) {
+	for kind, known := range faultNames {
+		if known == name {
+			return FaultKind(kind), nil
+		}
+	}
+	return 0, fmt.Errorf("sim: no fault is called %q; there are %v", name, faultNames)
+}
+
+// fencesMax is above the highest number of a fence.
+const fencesMax = 32
+
+// Census counts what happened.
+type Census struct {
+	Faults  [faultKinds]int
+	Fences  [fencesMax]int // refusals, by the fence's number
+	Inputs  [inputKinds]int
+	Bumps   int
+	Wishes  int // of operators that were stored
+	Written int // changes in sinks
+	Late    int // writes that reached the target after their writer was superseded or dead
+}
+
+// inputKind is who was given an input.
+type inputKind uint8
+
+const (
+	toCoordinator inputKind = iota
+	toMaintainer
+	toDispatchers
+	answered
+	inputKinds
+)
+
+// Add adds the counts of another run.
+func (c *Census) Add(other *Census) {
+	for i := range c.Faults {
+		c.Faults[i] += other.Faults[i]
+	}
+	for i := range c.Fences {
+		c.Fences[i] += other.Fences[i]
+	}
+	for i := range c.Inputs {
+		c.Inputs[i] += other.Inputs[i]
+	}
+	c.Bumps += other.Bumps
+	c.Wishes += other.Wishes
+	c.Written += other.Written
+	c.Late += other.Late
+}
+
+// Print writes the counts for people.
+func (c *Census) Print(out io.Writer) {
+	_, _ = fmt.Fprintf(out, "inputs: coordinator %d, maintainers %d, dispatcher hosts %d; answers %d\n",
+		c.Inputs[toCoordinator], c.Inputs[toMaintainer], c.Inputs[toDispatchers], c.Inputs[answered])
+	_, _ = fmt.Fprintf(out, "bumps %d, wishes %d, changes written %d, late writes %d\n", c.Bumps, c.Wishes, c.Written, c.Late)
+	_, _ = fmt.Fprint(out, "faults that took effect:")
+	for kind, n := range c.Faults {
+		_, _ = fmt.Fprintf(out, " %v %d", FaultKind(kind), n)
+	}
+	_, _ = fmt.Fprint(out, "\nrefusals by fence:")
+	for number, n := range c.Fences {
+		if n > 0 {
+			_, _ = fmt.Fprintf(out, " F%d %d", number, n)
+		}
+	}
+	_, _ = fmt.Fprintln(out)
+}
+
+func (w *World) struck(kind FaultKind) { w.census.Faults[kind]++ }
+
+func (w *World) given(kind inputKind) {
+	w.step()
+	w.census.Inputs[kind]++
+}

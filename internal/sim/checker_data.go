@@ -1,0 +1,257 @@
+package sim
+
+import (
+	"strings"
+
+	"fencerow/change"
+	"fencerow/changefeed"
+	"fencerow/fence"
+	"fencerow/message"
+	"fencerow/record"
+)
+
+func newFeed(id changefeed.ID, spec *record.Spec) *feed {
+	f := &feed{
+		uid: spec.UID, id: id, claims: strings.HasPrefix(spec.Sink, "etcd:"), applied: map[int]bool{}, last: map[string]int{},
+		begins: map[fence.Token]int{}, placed: map[fence.Token]*placement{},
+	}
+	if spec.StartPosition != nil {
+		f.begin(*spec.StartPosition)
+	}
+	return f
+}
+
+// begin notes where the feed starts: changes at or below it are none of its.
+func (f *feed) begin(position change.Position) {
+	if !f.started {
+		f.start, f.started = position, true
+	}
+}
+
+func (c *Checker) judgeData(fact Fact) error {
+	switch fact := fact.(type) {
+	case SourceFact:
+		c.byKey[fact.Key] = append(c.byKey[fact.Key], len(c.source))
+		c.source = append(c.source, fact)
+	case HeadFact:
+		return c.head(fact)
+	case ClaimFact:
+		return c.claim(fact)
+	case WriteFact:
+		return c.write(fact)
+	case MarksFact:
+		if feed := c.feeds[fact.UID]; feed != nil {
+			feed.marks = fact.Marks
+		}
+	case BeginFact:
+		return c.begin(fact)
+	case LandFact:
+		return c.land(fact)
+	}
+	return nil
+}
+
+// head: its floor never sinks, and what was removed stays so.
+func (c *Checker) head(fact HeadFact) error {
+	name := c.name(fact.ID)
+	if fact.Floor.OlderThan(name.head.Floor) {
+		return violated(3, "the floor of %v sank from %d to %d", fact.ID, name.head.Floor, fact.Floor)
+	}
+	if name.head.UID == fact.UID && name.head.Removed && !fact.Removed {
+		return violated(3, "%v, uid %s, was removed from the sink and came back", fact.ID, fact.UID)
+	}
+	name.head = fact
+	return nil
+}
+
+// claim: not below the floor, not below a token that holds a part of the span, and not of what was removed.
+func (c *Checker) claim(fact ClaimFact) error {
+	feed := c.feeds[fact.UID]
+	if feed == nil {
+		return violated(3, "a claim of uid %s, which was never wanted", fact.UID)
+	}
+	head := c.name(feed.id).head
+	if head.UID != fact.UID || head.Removed {
+		return violated(3, "claim %v of %s was granted, the sink is uid %s's, removed %t", fact.Token, fact.UID, head.UID, head.Removed)
+	}
+	renewal := false
+	for _, other := range feed.claimed {
+		if !other.Span.Overlaps(fact.Span) {
+			continue
+		}
+		if fact.Token.OlderThan(other.Token) {
+			return violated(3, "claim %v of %v was granted over the newer %v", fact.Token, fact.Span, other.Token)
+		}
+		renewal = renewal || other.Token == fact.Token
+	}
+	if fact.Token.Epoch().OlderThan(head.Floor) && !renewal {
+		return violated(3, "claim %v of %v was granted below the floor %d", fact.Token, fact.Span, head.Floor)
+	}
+	feed.claimed = append(feed.claimed, fact)
+	return nil
+}
+
+// write: only the newest claim of a range has an effect there, and each change lands exactly once, in order per key.
+func (c *Checker) write(fact WriteFact) error {
+	feed := c.feeds[fact.UID]
+	if feed == nil {
+		return violated(3, "a write of uid %s, which was never wanted", fact.UID)
+	}
+	if head := c.name(feed.id).head; head.UID != fact.UID || head.Removed {
+		return violated(3, "a write of uid %s had an effect, the sink is uid %s's, removed %t", fact.UID, head.UID, head.Removed)
+	}
+	at := -1
+	for i, claim := range feed.claimed {
+		if claim.Claim == fact.Claim {
+			at = i
+		}
+	}
+	if at < 0 {
+		return violated(3, "a write under claim %d had an effect, which was never granted", fact.Claim)
+	}
+	mine := feed.claimed[at]
+	for _, later := range feed.claimed[at+1:] {
+		if later.Span.Overlaps(mine.Span) {
+			return violated(3, "a write of %v over %v had an effect after %v claimed %v", mine.Token, mine.Span, later.Token, later.Span)
+		}
+	}
+	for _, written := range fact.Changes {
+		if !mine.Span.Contains([]byte(written.Key)) {
+			return violated(3, "%v wrote key %q outside of its %v", mine.Token, written.Key, mine.Span)
+		}
+		if err := c.exactlyOnce(feed, written); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// exactlyOnce takes the next change of a key, which must be this one.
+func (c *Checker) exactlyOnce(feed *feed, written Written) error {
+	if !feed.started {
+		return violated(5, "%v, uid %s, writes before it is known where it starts", feed.id, feed.uid)
+	}
+	all := c.byKey[written.Key]
+	next, seen := feed.last[written.Key]
+	if !seen {
+		for next < len(all) && c.source[all[next]].Position <= feed.start {
+			next++
+		}
+	}
+	if next >= len(all) {
+		return violated(5, "%v: a change of key %q was written that is not due (position %d)", feed.id, written.Key, written.Position)
+	}
+	want := c.source[all[next]]
+	if want.Deleted != written.Deleted || !want.Deleted && want.Position != written.Position {
+		return violated(5, "%v: of key %q position %d (delete %t) was written, the next is %d (delete %t)", feed.id, written.Key,
+			written.Position, written.Deleted, want.Position, want.Deleted)
+	}
+	feed.last[written.Key] = next + 1
+	feed.applied[all[next]] = true
+	return nil
+}
+
+// covered: every change at or below a stored checkpoint is in the sink, and a range that nobody has brought so far holds
+// the checkpoint.
+func (c *Checker) covered(feed *feed, checkpoint change.Position) error {
+	if checkpoint == 0 {
+		return nil
+	}
+	if !feed.started {
+		return violated(4, "checkpoint %d of %v is stored before it is known where it starts", checkpoint, feed.id)
+	}
+	for feed.frontier < len(c.source) {
+		at := c.source[feed.frontier]
+		if at.Position > checkpoint {
+			break
+		}
+		if at.Position > feed.start && !feed.applied[feed.frontier] {
+			return violated(4, "checkpoint %d of %v is stored, position %d of key %q is not in the sink", checkpoint, feed.id,
+				at.Position, at.Key)
+		}
+		feed.frontier++
+	}
+	if !feed.claims || checkpoint <= feed.start || c.name(feed.id).head.Removed {
+		return nil // a sink that was removed keeps no marks
+	}
+	spans := make([]changefeed.Span, 0, len(feed.marks))
+	for _, piece := range feed.marks {
+		spans = append(spans, piece.Span)
+		if piece.Mark.Whole() < checkpoint {
+			return violated(6, "checkpoint %d of %v is stored, %v stands at %v", checkpoint, feed.id, piece.Span, piece.Mark)
+		}
+	}
+	for _, gap := range changefeed.Gaps(keySpace, spans) {
+		return violated(6, "checkpoint %d of %v is stored, nobody ever claimed %v", checkpoint, feed.id, gap)
+	}
+	return nil
+}
+
+// begin: where nothing compares tokens, a write of an older token does not begin after one of a newer token that
+// overlaps.
+func (c *Checker) begin(fact BeginFact) error {
+	feed := c.feeds[fact.UID]
+	if feed == nil {
+		return violated(3, "a write of uid %s, which was never wanted", fact.UID)
+	}
+	for _, other := range feed.begun {
+		if fact.Token.OlderThan(other.Token) && other.Span.Overlaps(fact.Span) {
+			return violated(3, "%v began to write %v of %v after %v began to write %v", fact.Token, fact.Span, feed.id, other.Token,
+				other.Span)
+		}
+	}
+	if _, found := feed.begins[fact.Token]; !found {
+		feed.begins[fact.Token] = len(feed.begun)
+		feed.begun = append(feed.begun, fact)
+	}
+	return nil
+}
+
+func (c *Checker) land(fact LandFact) error {
+	feed := c.feeds[fact.UID]
+	for _, written := range fact.Changes {
+		found := false
+		for _, at := range c.byKey[written.Key] {
+			if c.source[at].Position == written.Position {
+				feed.applied[at], found = true, true
+			}
+		}
+		if !found {
+			return violated(5, "%v: position %d of key %q was written, which the source never had", feed.id, written.Position, written.Key)
+		}
+	}
+	return nil
+}
+
+// placement is a span that an owner asked a host to run.
+type placement struct {
+	node changefeed.NodeID
+	span changefeed.Span
+}
+
+// sent: an owner that places a span again uses a new token, never one token for two spans or two hosts.
+func (c *Checker) sent(env message.Envelope) error {
+	body, ok := env.Body.(message.Place)
+	if !ok {
+		return nil
+	}
+	feed := c.feeds[env.UID]
+	if feed == nil {
+		return violated(6, "a place for uid %s, which was never wanted", env.UID)
+	}
+	token := body.Token(env.Epoch)
+	if before := feed.placed[token]; before != nil {
+		if before.node != env.To || !before.span.Equal(body.Span) {
+			return violated(6, "token %v of %v was placed on %s over %v, and on %s over %v", token, env.ID, before.node, before.span, env.To, body.Span)
+		}
+		return nil
+	}
+	feed.placed[token] = &placement{node: env.To, span: body.Span}
+	return nil
+}
+
+// Behind returns how far below a position the stored checkpoint of a feed is.
+func (c *Checker) Behind(uid changefeed.UID, head change.Position) bool {
+	feed := c.feeds[uid]
+	return feed == nil || feed.checkpoint < head
+}

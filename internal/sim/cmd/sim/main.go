@@ -1,0 +1,109 @@
+// Command sim runs seeds of the simulation: one of them as a story, or many for a summary.
+package main
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"fencerow/internal/sim"
+)
+
+func main() {
+	seed := flag.Uint64("seed", 0, "the seed to run")
+	seeds := flag.String("seeds", "", "a range of seeds to run, as in 1..1000")
+	steps := flag.Int("steps", 0, "inputs and answers before the faults end")
+	verbose := flag.Bool("v", false, "tell the story")
+	workers := flag.Int("workers", runtime.GOMAXPROCS(0), "worlds that run at a time")
+	without := flag.String("without", "", "kinds of faults to leave out, separated by commas")
+	shrink := flag.Bool("shrink", false, "look for less that still fails")
+	flag.Parse()
+	options := sim.Options{Steps: *steps}
+	for _, name := range strings.FieldsFunc(*without, func(r rune) bool { return r == ',' }) {
+		kind, err := sim.ParseFault(name)
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(2)
+		}
+		options.Without = append(options.Without, kind)
+	}
+	if *seeds != "" {
+		first, last, found := strings.Cut(*seeds, "..")
+		low, err := strconv.ParseUint(first, 10, 64)
+		high, err2 := strconv.ParseUint(last, 10, 64)
+		if !found || err != nil || err2 != nil {
+			fmt.Fprintln(os.Stderr, "sim: -seeds takes a range such as 1..1000")
+			os.Exit(2)
+		}
+		os.Exit(many(low, high, options, *workers))
+	}
+	os.Exit(one(*seed, options, *verbose, *shrink))
+}
+
+func one(seed uint64, options sim.Options, verbose, shrink bool) int {
+	if verbose {
+		options.Out = os.Stdout
+	}
+	report := sim.Run(seed, options)
+	report.Census.Print(os.Stdout)
+	fmt.Printf("seed %d: %d steps, %v simulated, settled in %v\n", seed, report.Steps, report.Took, report.Settled)
+	if report.Err == nil {
+		return 0
+	}
+	fmt.Printf("FAILED %v\n", report.Err)
+	if shrink {
+		fmt.Println(sim.Shrink(seed, options))
+	}
+	return 1
+}
+
+// many runs worlds side by side, each in one goroutine.
+func many(first, last uint64, options sim.Options, workers int) int {
+	var (
+		group    sync.WaitGroup
+		mu       sync.Mutex
+		next     = first
+		total    sim.Census
+		steps    int
+		failures []sim.Report
+		slowest  time.Duration
+		began    = time.Now()
+	)
+	for range workers {
+		group.Go(func() {
+			for {
+				mu.Lock()
+				seed := next
+				next++
+				mu.Unlock()
+				if seed > last {
+					return
+				}
+				report := sim.Run(seed, options)
+				mu.Lock()
+				total.Add(&report.Census)
+				steps += report.Steps
+				slowest = max(slowest, report.Settled)
+				if report.Err != nil {
+					failures = append(failures, report)
+					fmt.Printf("FAILED seed %d after %d steps: %v\n  replay: go run ./internal/sim/cmd/sim -seed %d -steps %d -v\n", seed,
+						report.Steps, report.Err, seed, options.Steps)
+				}
+				mu.Unlock()
+			}
+		})
+	}
+	group.Wait()
+	fmt.Printf("%d seeds, %d steps in %v; the slowest settled in %v\n", last-first+1, steps, time.Since(began).Round(time.Millisecond), slowest)
+	total.Print(os.Stdout)
+	fmt.Printf("%d failures\n", len(failures))
+	if len(failures) > 0 {
+		return 1
+	}
+	return 0
+}

@@ -1,0 +1,149 @@
+package sim
+
+import (
+	"fmt"
+	"strconv"
+
+	"fencerow/change"
+	"fencerow/changefeed"
+	"fencerow/epochstore"
+	"fencerow/record"
+)
+
+// people are operators: they create, pause, resume, move, bump, drain and remove at random, through what any node's API
+// does.
+type people struct {
+	world *World
+	kv    *client
+	store *epochstore.Store
+	quiet bool
+}
+
+func newPeople(w *World) *people {
+	p := &people{world: w, kv: &client{world: w, from: atPeople, to: w.etcd}}
+	p.store = epochstore.New(p.kv, w.plan.Keys, w.wall)
+	return p
+}
+
+func (w *World) feedID(n int) changefeed.ID {
+	return changefeed.ID{Namespace: changefeed.DefaultNamespace, Name: "f" + strconv.Itoa(n)}
+}
+
+// run makes wishes.
+func (p *people) run(t *task) {
+	w := p.world
+	for n := range w.plan.Feeds {
+		p.report("create", p.create(n))
+	}
+	for {
+		t.sleep(w.between(0, 2*w.plan.WishEvery))
+		if p.quiet {
+			return
+		}
+		p.wish(t)
+	}
+}
+
+func (p *people) report(what string, err error) {
+	if err == nil {
+		p.world.census.Wishes++
+	}
+	p.world.say("people    %s: %v", what, err)
+}
+
+// wishes are what people ask for, by how often they do.
+var wishes = []string{
+	"create", "pause", "pause", "resume", "resume", "resume", "move", "move", "move", "bump", "remove", "drain", "undrain", "split",
+	"leave", "resign",
+}
+
+func (p *people) wish(t *task) {
+	w := p.world
+	what := wishes[w.rng.IntN(len(wishes))]
+	n := w.rng.IntN(w.plan.Feeds)
+	id := w.feedID(n)
+	if w.plan.Spare[what] {
+		return
+	}
+	var err error
+	switch what {
+	case "create":
+		err = p.create(n)
+	case "pause":
+		_, err = p.store.SetDesired(never{}, id, changefeed.DesiredPaused)
+	case "resume":
+		_, err = p.store.SetDesired(never{}, id, changefeed.DesiredRunning)
+	case "remove":
+		_, err = p.store.SetDesired(never{}, id, changefeed.DesiredRemoved)
+	case "move":
+		if l := p.someone(); l != nil {
+			err = p.update(id, func(s *record.Spec) { s.Move, s.Bump = &record.Move{To: l.id, ID: w.word("move-")}, "" })
+		}
+	case "bump":
+		err = p.update(id, func(s *record.Spec) { s.Move, s.Bump = nil, w.word("bump-") })
+	case "split":
+		err = p.update(id, func(s *record.Spec) { s.Move, s.Bump, s.Options = nil, "", p.options() })
+	case "drain":
+		err = p.store.PutDrain(never{}, w.nodes[w.rng.IntN(len(w.nodes))].name, "people")
+	case "undrain":
+		_, err = p.store.DeleteDrain(never{}, w.nodes[w.rng.IntN(len(w.nodes))].name)
+	case "leave":
+		if l := p.someone(); l != nil && l.hosts != nil {
+			l.leaving = true
+		}
+	case "resign":
+		_, err = p.store.ResignCoordinator(never{})
+	}
+	p.report(fmt.Sprintf("%s %v", what, id), err)
+	_ = t
+}
+
+// someone returns a process that lives.
+func (p *people) someone() *life {
+	return p.world.nodes[p.world.rng.IntN(len(p.world.nodes))].life
+}
+
+func (p *people) options() changefeed.Options {
+	keys := ""
+	for range p.world.rng.IntN(4) {
+		key := fmt.Sprintf("%sk%02d", sourcePrefix, 1+p.world.rng.IntN(max(p.world.plan.SrcKey, 2)))
+		if keys != "" {
+			key = "," + key
+		}
+		keys += key
+	}
+	if keys == "" {
+		return changefeed.Options{}
+	}
+	return changefeed.Options{"split_keys": keys}
+}
+
+func (p *people) create(n int) error {
+	w := p.world
+	spec := record.Spec{
+		Namespace: changefeed.DefaultNamespace, Name: w.feedID(n).Name, Source: "etcd://source/s/", Desired: changefeed.DesiredRunning,
+		Options: p.options(), Sink: "etcd://target/t/",
+	}
+	if w.chance(0.3) {
+		spec.Sink = "stdout:"
+	}
+	spec.Start = record.StartNow
+	if w.chance(0.5) {
+		position := change.Position(1 + w.rng.IntN(int(w.source.head)+5))
+		spec.Start, spec.StartPosition = position.String(), &position
+	}
+	_, err := p.store.CreateSpecAs(never{}, changefeed.UID(w.word("uid-")), spec)
+	return err
+}
+
+// update changes a spec as it was read, as the API does.
+func (p *people) update(id changefeed.ID, change func(*record.Spec)) error {
+	read, err := p.store.Spec(never{}, id)
+	if err != nil || read.Record == nil || read.Record.Desired == changefeed.DesiredRemoved {
+		return err
+	}
+	changed := *read.Record
+	change(&changed)
+	_, err = p.store.UpdateSpec(never{}, read, changed)
+	return err
+}

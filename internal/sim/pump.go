@@ -1,0 +1,338 @@
+package sim
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"fencerow/change"
+	"fencerow/changefeed"
+	"fencerow/dispatcher"
+	"fencerow/fence"
+	"fencerow/sink"
+)
+
+const (
+	readEvery     = 50 * time.Millisecond // a pump that has caught up looks for more
+	readChanges   = 20
+	progressEvery = 500 * time.Millisecond
+)
+
+// pump moves the changes of one span, under one token. What it may do, and which changes are not done yet, dispatcher
+// says.
+type pump struct {
+	feed     *hosted
+	life     *life
+	start    dispatcher.StartPump
+	task     *task
+	progress dispatcher.Progress
+	dirty    bool
+	asked    bool // to stop at order
+	order    change.Mark
+	revoked  atomic.Bool
+	unknown  bool
+	fenced   bool
+	moved    bool
+
+	writer sink.Writer
+	pieces dispatcher.Pieces
+	read   change.Position // everything up to here was read
+	wrote  changefeed.Time // when marks moved last
+}
+
+var (
+	errStopped = errors.New("sim: stopped as asked")
+	errRevoked = errors.New("sim: revoked")
+)
+
+func (f *hosted) startPump(start dispatcher.StartPump) {
+	p := &pump{feed: f, life: f.life, start: start}
+	f.pumps[start.Token] = p
+	f.life.world.say("pump      %v of %v over %v starts on %s", start.Token, f.id, start.Span, f.life.id)
+	p.task = f.life.world.spawn(f.life, p.run)
+}
+
+// stop asks the pump to stop at a mark, or at once.
+func (p *pump) stop(at change.Mark) {
+	if p.asked && p.order == (change.Mark{}) {
+		return
+	}
+	p.asked, p.order = true, at
+	if p.writer == nil && at == (change.Mark{}) {
+		p.task.cancel() // it must not wait for a source or a sink that does not answer
+	}
+}
+
+// cancel revokes the token, and ends what is in flight.
+func (p *pump) cancel() {
+	p.revoked.Store(true)
+	p.task.cancel()
+}
+
+func (p *pump) stopsNow() bool { return p.asked && p.order == change.Mark{} }
+
+// publish has the core told. What changes its state is told at once.
+func (p *pump) publish(atOnce bool) { //nolint:revive // as the pump's two paces
+	if !p.dirty {
+		p.dirty = true
+		p.feed.dirty = append(p.feed.dirty, p)
+	}
+	if atOnce {
+		p.life.world.after(0, func() {
+			p.life.run1(func() {
+				if p.dirty {
+					p.feed.input(dispatcher.Tick{})
+				}
+			})
+		})
+	}
+}
+
+func (p *pump) run(t *task) {
+	pause, failures := pumpRetryFirst, 0
+	for {
+		p.moved, p.writer = false, nil
+		err := p.attempt(t)
+		if p.moved {
+			failures, pause = 0, pumpRetryFirst
+		}
+		failures++
+		fault, over := p.judge(err, failures)
+		if over {
+			p.end(fault)
+			return
+		}
+		if failures == 1 && errors.Is(err, fence.ErrUnknown) {
+			continue
+		}
+		p.progress.Fault = fault
+		p.publish(true)
+		t.sleep(pause)
+		pause = min(2*pause, pumpRetryLongest)
+	}
+}
+
+func (p *pump) judge(err error, failures int) (*changefeed.Fault, bool) {
+	switch {
+	case errors.Is(err, errStopped), errors.Is(err, errRevoked), p.revoked.Load(), p.stopsNow():
+		return nil, true
+	case errors.Is(err, fence.ErrStale):
+		p.fenced = true
+		return nil, true
+	}
+	code := changefeed.CodeSinkUnreachable
+	if errors.Is(err, errOutage) {
+		code = changefeed.CodeSourceUnreachable
+	}
+	fault := changefeed.AsFault(err, code)
+	return fault, fault.Permanent || failures > pumpRetries
+}
+
+// end tells the core that the pump has no effect any more.
+func (p *pump) end(fault *changefeed.Fault) {
+	final := p.progress
+	if p.unknown {
+		final.Known = false
+	}
+	w := p.life.world
+	w.say("pump      %v of %v on %s ends at %v (known %t) fault %v fenced %t", p.start.Token, p.feed.id, p.life.id, final.Mark,
+		final.Known, fault, p.fenced)
+	w.see(EndFact{Node: p.life.id, UID: p.start.UID, Token: p.start.Token})
+	delete(p.feed.pumps, p.start.Token)
+	p.feed.dirty = slices.DeleteFunc(p.feed.dirty, func(other *pump) bool { return other == p })
+	p.feed.input(dispatcher.DispatcherEnded{Token: p.start.Token, Progress: final, Fault: fault, Fenced: p.fenced})
+	p.feed.settle()
+}
+
+// bound ends the pump's next request with the session at the latest.
+func (p *pump) bound() { p.task.bound(max(p.life.session.Remaining(), 1)) }
+
+// mayWrite looks at the session, and then lets time pass sometimes: nothing stops a process between the two.
+func (p *pump) mayWrite(t *task) error {
+	if err := dispatcher.MayWrite(&p.revoked, p.life.session.Alive); err != nil {
+		return errRevoked
+	}
+	p.bound()
+	p.life.world.see(p.begins())
+	if p.life.world.strikes(Stall) {
+		p.life.world.struck(Stall)
+		t.stall(p.life.world.between(0, 3*p.life.world.plan.TTL))
+	}
+	return nil
+}
+
+func (p *pump) begins() Fact {
+	if _, plain := p.writer.(*plainWriter); plain {
+		return BeginFact{UID: p.start.UID, Token: p.start.Token, Span: p.start.Span}
+	}
+	return nil
+}
+
+func (p *pump) attempt(t *task) error {
+	if p.stopsNow() {
+		return errStopped
+	}
+	t.deadline = 0
+	if err := p.life.world.source.ask(t, func() {}); err != nil {
+		return err
+	}
+	p.progress.SourceID = sourceName
+	if err := p.claim(t); err != nil {
+		return err
+	}
+	for {
+		if p.asked && (!p.pieces.Mark().Before(p.order) || p.order == change.Mark{}) {
+			return errStopped
+		}
+		if p.revoked.Load() {
+			return errRevoked
+		}
+		if err := p.copy(t); err != nil {
+			return err
+		}
+	}
+}
+
+func (p *pump) claim(t *task) error {
+	opened := p.life.openSink(p.start.Spec)
+	if err := p.mayWrite(t); err != nil {
+		return err
+	}
+	from := p.start.From
+	if p.progress.Known {
+		from = change.Later(from, p.progress.Mark)
+	}
+	writer, err := opened.Claim(never{}, sink.Claim{Span: p.start.Span, Token: p.start.Token, From: from, Floor: p.start.Floor})
+	if err != nil {
+		p.life.world.shutOut(err, 22)
+		return err
+	}
+	p.unknown = false
+	p.writer, p.pieces = writer, dispatcher.NewPieces(writer.Pieces())
+	mark := p.pieces.Mark()
+	p.read = mark.Whole()
+	p.progress.Claimed, p.progress.Known = true, true
+	p.progress.Mark = change.Later(p.progress.Mark, mark)
+	p.progress.Resolved = max(p.progress.Resolved, p.progress.Mark.Whole())
+	p.publish(true)
+	return nil
+}
+
+// copy reads once, and writes what was read.
+func (p *pump) copy(t *task) error {
+	var changes []change.Change
+	source := p.life.world.source
+	to, head := p.read, p.read
+	t.deadline = 0
+	if err := source.ask(t, func() {
+		changes, to = source.read(p.start.Span, p.read, readChanges)
+		head = source.head
+	}); err != nil {
+		return err
+	}
+	p.read = max(p.read, to)
+	run := sink.Batch{Changes: p.pieces.Undone(changes), Span: p.start.Span, To: change.At(p.read)}
+	now := p.life.clock.read()
+	late := p.wrote == 0 || now.Sub(p.wrote) >= progressEvery || p.asked
+	if len(run.Changes) == 0 && (!late || !p.pieces.Behind(run.Span, run.To)) {
+		p.progress.Resolved = max(p.progress.Resolved, head, p.progress.Mark.Whole())
+		p.progress.Fault = nil
+		p.progress.WaitingOn, p.progress.WaitingSince = "source", now
+		p.publish(false)
+		t.sleep(readEvery)
+		return nil
+	}
+	limits := p.writer.Limits()
+	if limits.Changes == 0 || p.life.world.plan.BatchChanges < limits.Changes {
+		limits.Changes = p.life.world.plan.BatchChanges
+	}
+	for _, step := range sink.Steps(run, limits) {
+		batch, last, err := step, false, error(nil)
+		if p.asked {
+			if batch, last, err = dispatcher.CutAt(p.order, step, run); err != nil {
+				return errStopped
+			}
+		}
+		if err := p.write(t, batch, head); err != nil {
+			return err
+		}
+		if last {
+			return nil
+		}
+	}
+	return nil
+}
+
+func (p *pump) write(t *task, batch sink.Batch, head change.Position) error {
+	p.progress.WaitingOn, p.progress.WaitingSince = "sink write", p.life.clock.read()
+	p.publish(false)
+	if err := p.mayWrite(t); err != nil {
+		return err
+	}
+	if err := p.writer.Write(never{}, batch); err != nil {
+		p.unknown = errors.Is(err, fence.ErrUnknown) || p.task.cancelled
+		return err
+	}
+	p.wrote, p.moved = p.life.clock.read(), true
+	p.pieces.Advance(batch.Span, batch.To)
+	p.progress.Mark = change.Later(p.progress.Mark, p.pieces.Mark())
+	p.progress.Resolved = max(p.progress.Resolved, head, p.progress.Mark.Whole())
+	p.progress.Changes += uint64(len(batch.Changes))
+	p.progress.WaitingOn, p.progress.WaitingSince, p.progress.Fault = "", 0, nil
+	p.publish(false)
+	return nil
+}
+
+// plainSink is a sink without claims, like a stream that others read.
+type plainSink struct {
+	life *life
+	uid  changefeed.UID
+}
+
+// Raise does nothing: there is no floor.
+func (s *plainSink) Raise(context.Context, fence.Epoch, sink.Known) error { return nil }
+
+// Claim compares nothing.
+func (s *plainSink) Claim(_ context.Context, claim sink.Claim) (sink.Writer, error) {
+	return &plainWriter{sink: s, pieces: []sink.Piece{{Span: claim.Span, Mark: claim.From}}}, nil
+}
+
+// Remove does nothing.
+func (s *plainSink) Remove(context.Context, fence.Epoch) error { return nil }
+
+// Close does nothing.
+func (s *plainSink) Close() error { return nil }
+
+// plainWriter writes to a sink without claims.
+type plainWriter struct {
+	sink   *plainSink
+	pieces []sink.Piece
+}
+
+// Pieces starts where it was told to.
+func (p *plainWriter) Pieces() []sink.Piece { return p.pieces }
+
+// Limits are none.
+func (p *plainWriter) Limits() sink.Limits { return sink.Limits{} }
+
+// Close does nothing.
+func (p *plainWriter) Close() error { return nil }
+
+// Write lands, whoever wrote in between.
+func (p *plainWriter) Write(_ context.Context, batch sink.Batch) error {
+	l := p.sink.life
+	fact := LandFact{UID: p.sink.uid}
+	for _, one := range batch.Changes {
+		fact.Changes = append(fact.Changes, Written{Key: string(one.Key), Position: one.Position, Deleted: one.Op == change.OpDelete})
+	}
+	to := &client{world: l.world, life: l, from: l.node.index, to: l.world.target}
+	_, err := to.request(reads, func() (any, error) {
+		l.world.say("plain     write of uid %s by %s: %v", fact.UID, l.id, fact.Changes)
+		l.world.census.Written += len(fact.Changes)
+		l.world.see(fact)
+		return nil, nil
+	})
+	return err
+}

@@ -1,0 +1,109 @@
+package sim
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"fencerow/change"
+	"fencerow/changefeed"
+)
+
+// log is a partitioned source: changes of keys at rising positions. Several keys may change at one position.
+type log struct {
+	world   *World
+	changes []change.Change
+	head    change.Position
+	live    map[string]bool // keys that exist
+	outage  time.Duration   // until then it can't be read
+	idle    bool
+}
+
+var errOutage = errors.New("sim: the source can't be reached")
+
+// write makes a position with some changes.
+func (s *log) write() {
+	w := s.world
+	s.head += change.Position(1 + w.rng.IntN(3))
+	keys := map[int]bool{}
+	for range 1 + w.rng.IntN(3)*w.rng.IntN(2) {
+		keys[w.rng.IntN(w.plan.SrcKey)] = true
+	}
+	index := uint32(0)
+	for n := range w.plan.SrcKey {
+		if !keys[n] {
+			continue
+		}
+		key := fmt.Sprintf("%sk%02d", sourcePrefix, n)
+		made := change.Change{Position: s.head, Index: index, Key: []byte(key), Op: change.OpCreate}
+		index++
+		if s.live[key] {
+			made.Op = change.OpUpdate
+			if w.chance(0.15) {
+				made.Op = change.OpDelete
+			}
+		}
+		s.live[key] = made.Op != change.OpDelete
+		if made.Op != change.OpDelete {
+			made.After = &change.KV{Key: made.Key, Value: []byte(strconv.FormatUint(uint64(s.head), 10)), ModRevision: int64(s.head)}
+		}
+		s.changes = append(s.changes, made)
+		w.see(SourceFact{Position: s.head, Key: key, Deleted: made.Op == change.OpDelete})
+	}
+}
+
+// run goes on writing.
+func (s *log) run() {
+	s.world.after(s.world.between(0, 2*s.world.plan.ChangeEvery), func() {
+		if !s.idle {
+			s.write()
+		}
+		s.run()
+	})
+}
+
+// ask is a task's request to the source.
+func (s *log) ask(t *task, do func()) error {
+	w := s.world
+	wait := t.begin()
+	var failed error
+	w.transmit(t.life.node.index, atSource, t.life, func() {
+		if s.outage > w.now {
+			w.struck(SourceOutage)
+			failed = errOutage
+		} else {
+			do()
+		}
+		w.transmit(atSource, t.life.node.index, nil, func() { t.wake(wait, wokenByAnswer) })
+	})
+	w.after(t.clocked(w.plan.AnswerWait), func() { t.wake(wait, wokenByTime) })
+	if t.park() != wokenByAnswer {
+		return errOutage
+	}
+	w.given(answered)
+	return failed
+}
+
+// read returns the changes of a span above a position, of whole positions, about so many, and how far that is.
+func (s *log) read(span changefeed.Span, above change.Position, most int) ([]change.Change, change.Position) {
+	var out []change.Change
+	low, high := 0, len(s.changes)
+	for low < high {
+		if middle := (low + high) / 2; s.changes[middle].Position > above {
+			high = middle
+		} else {
+			low = middle + 1
+		}
+	}
+	for i := low; i < len(s.changes); i++ {
+		at := s.changes[i]
+		if len(out) >= most && at.Position != out[len(out)-1].Position {
+			return out, at.Position - 1
+		}
+		if span.Contains(at.Key) {
+			out = append(out, at)
+		}
+	}
+	return out, s.head
+}
