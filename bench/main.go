@@ -54,6 +54,7 @@ func run(ctx context.Context) int {
 		return 1
 	}
 	var done []outcome
+	loads := "load average " + load() + " when it began"
 	for _, row := range rows {
 		if *only != "" && !strings.Contains(","+*only+",", ","+row.name+",") {
 			continue
@@ -75,7 +76,7 @@ func run(ctx context.Context) int {
 		return 0
 	}
 	if *report != "" && *only == "" {
-		if err := writeReport(*report, text); err != nil {
+		if err := writeReport(*report, loads+", "+load()+" when it ended", text); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			return 1
 		}

@@ -37,11 +37,16 @@ type outcome struct {
 	took   time.Duration
 }
 
-// headline is the figure that is judged: the median of the rounds' ratios, or our median.
+// figure is what is judged: the median of the rounds' ratios, or our median.
 func (r result) figure() float64 {
 	if len(r.baseline) == 0 {
 		return median(r.ours)
 	}
+	return median(r.ratios())
+}
+
+// ratios of the two sides, by round.
+func (r result) ratios() []float64 {
 	var ratios []float64
 	for i := range min(len(r.ours), len(r.baseline)) {
 		if r.inverse {
@@ -50,14 +55,15 @@ func (r result) figure() float64 {
 			ratios = append(ratios, r.ours[i]/r.baseline[i])
 		}
 	}
-	return median(ratios)
+	return ratios
 }
 
 func (r result) headline(of row) string {
 	if len(r.baseline) == 0 {
 		return fmt.Sprintf("%.3g %s", r.figure(), of.unit)
 	}
-	return fmt.Sprintf("%.2f ×", r.figure())
+	ratios := r.ratios()
+	return fmt.Sprintf("%.2f × (%.3g–%.3g)", r.figure(), slices.Min(ratios), slices.Max(ratios))
 }
 
 func (r row) holds(of result) bool {
@@ -69,34 +75,48 @@ func (r row) holds(of result) bool {
 
 func (o outcome) line() string {
 	if o.err != nil {
-		return fmt.Sprintf("| %s | %s | %s | NOT RUN: %v | | | |", o.row.what, o.row.baseline, o.row.must, o.err)
+		return fmt.Sprintf("| %s | %s | %s | NOT RUN: %v | | | | |", o.row.what, o.row.baseline, o.row.must, o.err)
 	}
 	verdict := "holds"
 	if !o.row.holds(o.result) {
 		verdict = "**below**"
 	}
-	return fmt.Sprintf("| %s | %s | %s | %s | %s | %s | %s |", o.row.what, o.row.baseline, o.row.must,
-		o.result.headline(o.row), spread(o.result.ours, o.row.unit), spread(o.result.baseline, o.row.unit), verdict)
+	return fmt.Sprintf("| %s | %s | %s | %s | %s | %s | %d | %s |", o.row.what, o.row.baseline, o.row.must,
+		o.result.headline(o.row), spread(o.result.ours, o.row.unit), spread(o.result.baseline, o.row.unit),
+		len(o.result.ours), verdict)
 }
 
 func table(done []outcome) string {
 	var out strings.Builder
-	out.WriteString("| what | baseline | must be | is | ours: median (min–max) | baseline: median (min–max) | |\n")
-	out.WriteString("|---|---|---|---|---|---|---|\n")
+	out.WriteString("| what | baseline | must be | is | ours: median (min–max) | baseline: median (min–max) | rounds | |\n")
+	out.WriteString("|---|---|---|---|---|---|---|---|\n")
 	for _, one := range done {
 		out.WriteString(one.line() + "\n")
 	}
 	return out.String()
 }
 
-func writeReport(path, text string) error {
+func writeReport(path, loads, text string) error {
 	page := fmt.Sprintf(`# Benchmarks
 
 Made by %smake bench%s on %s, %d processors, %s. Each row runs both sides as separate processes on the same etcd
-processes with the same keys, values and fsync, in turn (A B, B A, …), and judges the median of the rounds' ratios. A ratio holds over
-machines; the figures beside it are of this one. The command exits 1 if a row is below what it must be.
+processes with the same keys, values and fsync, in turn (A B, B A, …), and judges the median of the rounds' ratios. A
+ratio holds over machines; the figures beside it are of this one, which had other work to do: %s.
+The command exits 1 if a row is below what it must be, or could not be run.
 
-%s`, "`", "`", time.Now().Format(time.DateOnly), runtime.NumCPU(), runtime.Version(), text)
+%s
+What is measured:
+
+- A copy is timed from the request that creates the changefeed, or from the start of the baseline's process, until a
+  watch on the target sees the last key. Then both sides must hold the same, compared by a digest.
+- Catching up ends for us when the changefeed's stored checkpoint has the last change, and for the raw watch when it has
+  received it. A watch is slow there since etcd sends a lagging one 1,000 revisions a pass over the whole backlog; we
+  share the backlog among up to 64 of them and merge what they send by revision.
+- Processor time is user and system time of the process, ours with its maintainer, heartbeats and statuses.
+- A bump goes through the code of the coordinator, in turn with a transaction made by hand that was encoded before its
+  clock was started.
+- Memory is the peak of the resident set (%sVmHWM%s) of the whole node.
+`, "`", "`", time.Now().Format(time.DateOnly), runtime.NumCPU(), runtime.Version(), loads, text, "`", "`")
 	if err := os.WriteFile(path, []byte(page), 0o644); err != nil { //nolint:gosec // a page of the documentation
 		return fmt.Errorf("bench: write the report: %w", err)
 	}
@@ -157,4 +177,13 @@ func told(round int, so result) {
 		return
 	}
 	fmt.Fprintf(os.Stderr, "  round %d: ours %.4g, baseline %.4g\n", round+1, so.ours[round], so.baseline[round])
+}
+
+// load is the machine's load average, of 1, 5 and 15 minutes; "unknown" where there is none.
+func load() string {
+	text, err := os.ReadFile("/proc/loadavg")
+	if fields := strings.Fields(string(text)); err == nil && len(fields) > 2 {
+		return strings.Join(fields[:3], " ")
+	}
+	return "unknown"
 }
