@@ -5,7 +5,7 @@ BIN := bin/cdc-node
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS := -s -w -X main.version=$(VERSION)
 
-.PHONY: build check lint generate unit test sim integration bench fuzz image clean
+.PHONY: build check lint generate unit test sim integration bench fuzz image compose-test clean
 
 build: ## the binary, static
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN) ./cmd/cdc-node
@@ -39,6 +39,9 @@ fuzz: ## every decoder of bytes from outside, FUZZTIME each
 
 image: build ## a container image from scratch with the static binary
 	docker build -t cdc-node:$(VERSION) -t cdc-node:latest .
+
+compose-test: ## docker-compose.yml for real; skipped, loudly, where no container engine runs
+	tools/compose-test
 
 clean:
 	rm -rf bin
