@@ -318,7 +318,8 @@ func (c *Core) onRaised(in Raised) {
 	if c.phase != phaseRaising && c.phase != phaseShutting {
 		return
 	}
-	if in.Err != nil {
+	removed := c.wish == wishRemove && errors.Is(in.Err, sink.ErrRemoved) // by an owner that ended before its release
+	if in.Err != nil && !removed {
 		c.onSinkError(in.Err)
 		return
 	}

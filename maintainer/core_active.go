@@ -37,6 +37,7 @@ func (c *Core) advanceActive() {
 func (c *Core) work() {
 	c.askHosts()
 	c.stopOrphans()
+	c.abandonSilent()
 	c.hosts = slices.DeleteFunc(c.hosts, func(h *host) bool {
 		return h.gone && h.placed == 0 && c.now.At.Sub(h.goneAt) >= c.cfg.SessionTTL
 	})

@@ -57,6 +57,43 @@ func (c *Core) even(hosts []*host) {
 	}
 }
 
+// abandonSilent gives up what runs on nodes that can't be reached although their leases live, where somebody else can run
+// it and the sink has claims: the claim of the next placement shuts the old dispatcher out. Without claims a node that
+// may still write is waited for.
+func (c *Core) abandonSilent() {
+	if c.fencing != FencedByClaims { // fence:F19 without claims it is waited for
+		return
+	}
+	if c.phase != phaseActive || c.doubt.effect != nil {
+		return
+	}
+	for _, h := range c.hosts {
+		if h.gone || !h.answered || h.placed == 0 || c.now.At.Sub(h.heard) < c.silenceMax() || !c.heardElsewhere(h) {
+			continue
+		}
+		c.cover.each(func(cell *cell) bool {
+			if cell.host == h {
+				c.becomeAbsent(cell)
+			}
+			return true
+		})
+	}
+}
+
+// silenceMax is after how long a node that does not report is given up under claims: a session's time, so that a node
+// that died is seen to be gone instead.
+func (c *Core) silenceMax() changefeed.Duration { return max(c.cfg.SessionTTL, 2*c.stallLimit()) }
+
+// heardElsewhere reports whether another node is heard of, so that it is not this one that is cut off from itself.
+func (c *Core) heardElsewhere(silent *host) bool {
+	for _, h := range c.hosts {
+		if h != silent && h.usable() && !c.silent(h) {
+			return true
+		}
+	}
+	return false
+}
+
 // moving counts the spans that a host has been told to stop.
 func (c *Core) moving(h *host) int {
 	count := 0

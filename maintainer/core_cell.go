@@ -19,7 +19,7 @@ const (
 	cellLost     // its node is gone, but not yet long enough (F19)
 )
 
-var cellStateNames = [...]string{
+var cellStateNames = [...]string{ //nolint:gochecknoglobals // read only
 	cellAbsent: "absent", cellStarting: "starting", cellRunning: "running", cellStopping: "stopping", cellLost: "lost",
 }
 

@@ -38,7 +38,7 @@ type (
 	// RecordDeleted says that the changefeed's epoch record is gone.
 	RecordDeleted struct{ ID changefeed.ID }
 	// MaintainerEnded says that a maintainer has fully stopped: nothing of it has an effect any more.
-	MaintainerEnded struct {
+	MaintainerEnded struct { //nolint:revive // a maintainer ended, not the package
 		ID    changefeed.ID
 		Epoch fence.Epoch
 	}

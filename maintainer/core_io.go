@@ -227,7 +227,7 @@ const (
 	OutcomeStopped                     // by its host, or with the session
 )
 
-var outcomeNames = [...]string{OutcomeReleased: "released", OutcomeDeposed: "deposed", OutcomeStopped: "stopped"}
+var outcomeNames = [...]string{OutcomeReleased: "released", OutcomeDeposed: "deposed", OutcomeStopped: "stopped"} //nolint:gochecknoglobals // read only
 
 // String returns the outcome's name.
 func (o Outcome) String() string {

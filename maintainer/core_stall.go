@@ -41,7 +41,7 @@ func (c *Core) stall() *record.Stalled {
 		if h.gone || !c.silent(h) {
 			continue
 		}
-		if !h.answered {
+		if !h.answered && (c.cover == nil || len(c.cover.unsettled) > 0) {
 			return stalledAt("the node does not answer the bootstrap", h, c.firstSpan(nil))
 		}
 		if h.placed > 0 {

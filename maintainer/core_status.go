@@ -23,9 +23,7 @@ func (c *Core) onStatus(h *host, status *message.Status) {
 		return
 	}
 	c.measure(cell, status)
-	if !c.sameSource(status) {
-		return
-	}
+	c.checkSource(status)
 	switch status.State {
 	case message.DispatcherStarting:
 		if cell.state == cellStarting { // heard of: asked again slowly
@@ -84,21 +82,20 @@ func (c *Core) measure(cell *cell, status *message.Status) {
 	delete(c.waiting, cell)
 }
 
-// sameSource reports whether the dispatcher reads the source that the checkpoint belongs to.
-func (c *Core) sameSource(status *message.Status) bool {
+// checkSource fails the changefeed if the dispatcher reads another source than the one that the checkpoint belongs to.
+func (c *Core) checkSource(status *message.Status) {
 	r := &c.report
 	if status.SourceID == "" || status.SourceID == r.sourceID {
-		return true
+		return
 	}
 	if r.sourceID == "" {
 		r.sourceID = status.SourceID
-		return true
+		return
 	}
 	c.fail(&changefeed.Fault{
 		Code: changefeed.CodeSourceReplaced, Value: status.SourceID, Detail: "is another source than the checkpoint's",
 		Cure: "reset the changefeed, if the source was replaced on purpose", Permanent: true,
 	})
-	return true
 }
 
 // onFailed takes in that a dispatcher stopped by itself.

@@ -255,7 +255,7 @@ func (h *Host) Run(ctx context.Context) error {
 		select {
 		case in = <-h.events:
 		case in = <-ended:
-			gone := in.(MaintainerEnded) //nolint:forcetypeassert // the channel's type
+			gone := in.(MaintainerEnded) //nolint:errcheck // the channel's type
 			h.forget(gone)
 		case <-finished:
 			finished = nil

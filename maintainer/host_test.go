@@ -35,7 +35,6 @@ type world struct {
 	alive   bool
 	host    *Host
 	running map[changefeed.ID]message.Status
-	closed  int
 }
 
 func newWorld() *world {
