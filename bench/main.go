@@ -36,6 +36,7 @@ const roundsDefault = 5
 
 func run(ctx context.Context) int {
 	rounds := flag.Int("rounds", roundsDefault, "rounds of each row, each side once a round")
+	limit := flag.Duration("limit", 0, "no row begins another round after this long, and has fewer then; 0 is no limit")
 	only := flag.String("rows", "", "comma-separated names of rows; empty is all")
 	report := flag.String("report", "docs/benchmarks.md", "where the table is written; empty writes none")
 	alone := flag.Bool("alone", false, "run our side only, to profile it; nothing is judged or written")
@@ -46,7 +47,7 @@ func run(ctx context.Context) int {
 		return 1
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
-	b := &bench{dir: dir, rounds: *rounds, alone: *alone, binary: filepath.Join(dir, "cdc-node")}
+	b := &bench{dir: dir, rounds: *rounds, limit: *limit, alone: *alone, binary: filepath.Join(dir, "cdc-node")}
 	build := exec.CommandContext(ctx, "go", "build", "-o", b.binary, "./cmd/cdc-node")
 	build.Stderr = os.Stderr
 	if err := build.Run(); err != nil {

@@ -29,6 +29,7 @@ type bench struct {
 	dir    string
 	binary string
 	rounds int
+	limit  time.Duration
 	alone  bool // without the baselines
 	count  int
 }
@@ -48,14 +49,14 @@ func (b *bench) start(name string, args ...string) (*process, error) {
 		return nil, fmt.Errorf("start %s: %w", name, err)
 	}
 	go func() {
-		_ = p.cmd.Wait()
+		_ = p.cmd.Wait() //nolint:errcheck // it is killed at the end
 		close(p.done)
 	}()
 	return p, nil
 }
 
 func (p *process) stop() {
-	_ = p.cmd.Process.Kill()
+	_ = p.cmd.Process.Kill() //nolint:errcheck // it may have ended
 	<-p.done
 }
 

@@ -150,7 +150,11 @@ type side struct {
 // interleave runs both sides once a round, in turn A B, B A, A B, …
 func (b *bench) interleave(ours, baseline func() (float64, error)) (result, error) {
 	var out result
+	began := time.Now()
 	for i := range b.rounds {
+		if i > 0 && b.limit > 0 && time.Since(began) > b.limit {
+			break
+		}
 		sides := []side{{ours, &out.ours}, {baseline, &out.baseline}}
 		if i%2 == 1 {
 			slices.Reverse(sides)
