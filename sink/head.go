@@ -18,6 +18,10 @@ type Head struct {
 	Removed  bool
 }
 
+// ErrRemoved says that the changefeed was removed from the sink, for good. It is a [fence.ErrStale]. An owner that is to
+// remove it goes on: one before it came as far, and nobody can claim or write.
+var ErrRemoved = fmt.Errorf("%w: it was removed from the sink", fence.ErrStale)
+
 // Exists reports whether a head was found.
 func (h Head) Exists() bool { return h != Head{} }
 
@@ -46,7 +50,7 @@ func (h Head) Raise(as Identity, epoch fence.Epoch, known Known) (Head, error) {
 		return h.succeed(as, epoch, known)
 	}
 	if h.Removed { // fence:F26
-		return Head{}, fmt.Errorf("sink: raise: changefeed %s, uid %s, was removed: %w", as.Changefeed, as.UID, fence.ErrStale)
+		return Head{}, fmt.Errorf("sink: raise: changefeed %s, uid %s: %w", as.Changefeed, as.UID, ErrRemoved)
 	}
 	h.Floor = epoch
 	return h, nil
@@ -116,7 +120,7 @@ func (h Head) admit(as Identity, token fence.Token) error {
 		return InUse(h.Identity)
 	}
 	if h.Removed { // fence:F22
-		return fmt.Errorf("sink: claim: changefeed %s, uid %s, was removed: %w", as.Changefeed, as.UID, fence.ErrStale)
+		return fmt.Errorf("sink: claim: changefeed %s, uid %s: %w", as.Changefeed, as.UID, ErrRemoved)
 	}
 	return nil
 }
