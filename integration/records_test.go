@@ -14,10 +14,8 @@ import (
 func TestRecordsThatDoNotParse(t *testing.T) {
 	w := newWorld(t, 200)
 	via := w.all[0].url()
-	for _, kind := range []string{"specs", "status", "epochs"} {
-		for _, damage := range []string{`{"uid":`, `[]`, `{"uid":"another","epoch":"seven"}`} {
-			w.damage(via, kind, damage)
-		}
+	for kind, damage := range map[string]string{"specs": `{"uid":`, "status": `[]`, "epochs": `{"uid":"another","epoch":"seven"}`} {
+		w.damage(via, kind, damage)
 	}
 	w.settle()
 }
