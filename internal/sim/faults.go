@@ -34,6 +34,10 @@ func (w *World) duration() time.Duration {
 func (w *World) begin(kind FaultKind) {
 	n := w.nodes[w.rng.IntN(len(w.nodes))]
 	d := w.duration()
+	switch kind { //nolint:exhaustive // what stops everything at once lasts shorter
+	case EtcdStall, EtcdFull, TargetStall:
+		d /= 3
+	}
 	w.say("fault     %v of %s for %v", kind, n.name, d)
 	switch kind { //nolint:exhaustive // the others strike single messages and requests
 	case Crash:

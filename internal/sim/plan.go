@@ -65,7 +65,7 @@ func draw(seed uint64, steps int) Plan {
 	}
 	p := Plan{Seed: seed, Steps: steps, Keys: keys, Spare: map[string]bool{}, views: map[changefeed.ID]*targetView{}}
 	pick := func(choices ...time.Duration) time.Duration { return choices[rng.IntN(len(choices))] }
-	p.Nodes, p.Feeds = 1+rng.IntN(4), 1+rng.IntN(3)
+	p.Nodes, p.Feeds = []int{1, 2, 2, 3, 3, 3, 4, 5}[rng.IntN(8)], 1+rng.IntN(3)
 	p.SrcKey = 2 + rng.IntN(12)
 	p.TTL = pick(2*time.Second, 3*time.Second, 5*time.Second)
 	p.StatusInterval = pick(200*time.Millisecond, time.Second)
@@ -77,8 +77,8 @@ func draw(seed uint64, steps int) Plan {
 	p.LateMax = pick(300*time.Millisecond, 3*time.Second, 20*time.Second)
 	p.LagMax = pick(200*time.Millisecond, 2*time.Second, 8*time.Second)
 	p.Fragment = []int{0, 0, 1, 3}[rng.IntN(4)]
-	p.ChangeEvery = pick(50*time.Millisecond, 200*time.Millisecond, time.Second)
-	p.WishEvery = pick(2*time.Second, 6*time.Second, 20*time.Second)
+	p.ChangeEvery = pick(100*time.Millisecond, 300*time.Millisecond, time.Second)
+	p.WishEvery = pick(time.Second, 4*time.Second, 15*time.Second)
 	p.BatchChanges = []int{1, 3, 100}[rng.IntN(3)]
 	for kind := range faultKinds {
 		p.Enabled[kind] = rng.IntN(10) < 4

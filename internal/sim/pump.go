@@ -15,8 +15,8 @@ import (
 )
 
 const (
-	readEvery     = 50 * time.Millisecond // a pump that has caught up looks for more
-	readChanges   = 20
+	readEvery     = 150 * time.Millisecond // a pump that has caught up looks for more
+	readChanges   = 40
 	progressEvery = 500 * time.Millisecond
 )
 

@@ -20,6 +20,9 @@ type log struct {
 	idle    bool
 }
 
+// changesMax bounds a source, so that a run that stood still for long can catch up.
+const changesMax = 1200
+
 var errOutage = errors.New("sim: the source can't be reached")
 
 // write makes a position with some changes.
@@ -56,7 +59,7 @@ func (s *log) write() {
 // run goes on writing.
 func (s *log) run() {
 	s.world.after(s.world.between(0, 2*s.world.plan.ChangeEvery), func() {
-		if !s.idle {
+		if !s.idle && len(s.changes) < changesMax {
 			s.write()
 		}
 		s.run()
