@@ -73,7 +73,7 @@ type Local interface {
 	// Loads counts the maintainers and dispatchers of this node.
 	Loads() (maintainers, dispatchers int)
 	// Spans returns the cover of a changefeed that this node owns, false if it doesn't. NodeName may be left out.
-	Spans(id changefeed.ID) ([]Span, bool)
+	Spans(ctx context.Context, id changefeed.ID) ([]Span, bool)
 	// Look asks a source or sink where it stands; it is given a short while.
 	Look(ctx context.Context, uri endpoint.URI, options changefeed.Options) (Look, error)
 	// Healthy returns nil while the loops turn, Ready while the node has a live session and current watches; else why not.

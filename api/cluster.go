@@ -70,7 +70,7 @@ func (s *Server) presentNodes(r *http.Request, view ClusterView) []shape.Node {
 			return nil
 		})
 	}
-	_ = group.Wait()
+	_ = group.Wait() //nolint:errcheck // the work returns none
 	return out
 }
 
@@ -141,7 +141,7 @@ func (s *Server) spans(r *http.Request) (reply, error) {
 	for _, node := range cluster.Nodes {
 		names[node.ID] = node.Name
 	}
-	if spans, owned := s.backend.Spans(view.ID); owned {
+	if spans, owned := s.backend.Spans(r.Context(), view.ID); owned {
 		out := shape.List[shape.Span]{Items: make([]shape.Span, len(spans))}
 		for i, span := range spans {
 			out.Items[i] = presentSpan(span, names)

@@ -142,7 +142,7 @@ func (f *fake) Store() endpoint.Store {
 }
 func (f *fake) Self() changefeed.NodeID               { return f.self }
 func (f *fake) Loads() (int, int)                     { return 2, 5 }
-func (f *fake) Spans(id changefeed.ID) ([]Span, bool) { s, found := f.spans[id]; return s, found }
+func (f *fake) Spans(_ context.Context, id changefeed.ID) ([]Span, bool) { s, found := f.spans[id]; return s, found }
 func (f *fake) Healthy() error                        { return nil }
 func (f *fake) Ready() error                          { return f.notReady }
 func (f *fake) Look(ctx context.Context, uri endpoint.URI, _ changefeed.Options) (Look, error) {

@@ -140,12 +140,12 @@ func (b backend) Loads() (maintainers, dispatchers int) {
 // spansMax bounds the question for a cover, which its maintainer answers between two steps.
 const spansMax = 2 * time.Second
 
-func (b backend) Spans(id changefeed.ID) ([]api.Span, bool) {
+func (b backend) Spans(ctx context.Context, id changefeed.ID) ([]api.Span, bool) {
 	l := b.life.Load()
 	if l == nil {
 		return nil, false
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), spansMax) //nolint:forbidigo // the interface has none
+	ctx, cancel := context.WithTimeout(ctx, spansMax)
 	defer cancel()
 	views, found := l.maintainers.Spans(ctx, id)
 	if !found {

@@ -52,6 +52,9 @@ func (l leading) RequestHandoffs(ctx context.Context, handoffs []coordinator.Han
 
 func (l leading) Remove(ctx context.Context, r coordinator.Removal) error {
 	view, err := l.store.Changefeed(ctx, r.ID)
+	if changefeed.AsFault(err, "").Code == changefeed.CodeNotFound {
+		return nil // an earlier try did it, and its answer was lost
+	}
 	if err != nil {
 		return err
 	}
