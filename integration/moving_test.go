@@ -86,6 +86,8 @@ type listed struct {
 	Liveness    string `json:"liveness"`
 	Maintainers int    `json:"maintainers"`
 	Dispatchers int    `json:"dispatchers"`
+
+	Unreachable []string `json:"unreachable"`
 }
 
 func (c *nodes) list() []listed {
