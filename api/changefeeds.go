@@ -40,7 +40,9 @@ func (s *Server) get(r *http.Request) (reply, error) {
 	if err != nil {
 		return reply{}, err
 	}
-	return show(http.StatusOK, view), nil
+	out := present(view)
+	s.addLag(r, view, &out)
+	return reply{status: http.StatusOK, etag: out.Revision, body: out}, nil
 }
 
 func (s *Server) list(r *http.Request) (reply, error) {
@@ -194,7 +196,7 @@ func (s *Server) readable(r *http.Request) (View, error) {
 
 // change reads, changes and stores a spec until nobody else was faster. What users asked for once is dropped by every
 // other change, as the record says.
-func (s *Server) change(r *http.Request, status int, change func(View, *record.Spec) (bool, error)) (reply, error) {
+func (s *Server) change(r *http.Request, status int, change func(View, *record.Spec) (bool, error)) (reply, error) { //nolint:unparam // what it answers is said where it is asked for
 	for attempt := 1; ; attempt++ {
 		view, err := s.readable(r)
 		if err != nil {

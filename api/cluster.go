@@ -132,10 +132,19 @@ func (s *Server) spans(r *http.Request) (reply, error) {
 	if err != nil {
 		return reply{}, err
 	}
-	empty := reply{status: http.StatusOK, body: shape.List[shape.Span]{Items: []shape.Span{}}}
-	cluster, err := s.backend.Cluster(r.Context())
+	out, err := s.cover(r, view)
 	if err != nil {
 		return reply{}, err
+	}
+	return reply{status: http.StatusOK, body: out}, nil
+}
+
+// cover returns the spans of a changefeed; none while nobody owns it.
+func (s *Server) cover(r *http.Request, view View) (shape.List[shape.Span], error) {
+	empty := shape.List[shape.Span]{Items: []shape.Span{}}
+	cluster, err := s.backend.Cluster(r.Context())
+	if err != nil {
+		return empty, err
 	}
 	names := make(map[changefeed.NodeID]string, len(cluster.Nodes))
 	for _, node := range cluster.Nodes {
@@ -146,7 +155,7 @@ func (s *Server) spans(r *http.Request) (reply, error) {
 		for i, span := range spans {
 			out.Items[i] = presentSpan(span, names)
 		}
-		return reply{status: http.StatusOK, body: out}, nil
+		return out, nil
 	}
 	if view.Epoch.Value == nil || view.Epoch.Value.Owner == "" || r.Header.Get(forwardedMark) != "" {
 		return empty, nil
@@ -157,14 +166,34 @@ func (s *Server) spans(r *http.Request) (reply, error) {
 		}
 		out, err := ask[shape.List[shape.Span]](s, r, node, "/api/v1/changefeeds/"+pathOf(view.ID)+"/spans")
 		if err != nil {
-			return reply{}, refuse(http.StatusServiceUnavailable, &changefeed.Fault{
+			return empty, refuse(http.StatusServiceUnavailable, &changefeed.Fault{
 				Code: changefeed.CodeTimeout, Field: "node", Value: node.Name,
 				Detail: "owns the changefeed and can't be asked for its spans", Err: err, Cure: "look at that node, and try again",
 			})
 		}
-		return reply{status: http.StatusOK, body: out}, nil
+		return out, nil
 	}
 	return empty, nil
+}
+
+// addLag tells how far one changefeed is behind, which only the owner of its cover knows. Whoever can't be asked is
+// left out: the records have the rest.
+func (s *Server) addLag(r *http.Request, view View, out *shape.Changefeed) {
+	if out.Owner == "" || out.LagSeconds != nil || out.Checkpoint == nil {
+		return
+	}
+	spans, err := s.cover(r, view)
+	if err != nil || len(spans.Items) == 0 {
+		return
+	}
+	most := 0.0
+	for _, span := range spans.Items {
+		if span.LagSeconds == nil {
+			return
+		}
+		most = max(most, *span.LagSeconds)
+	}
+	out.LagSeconds = &most
 }
 
 func pathOf(id changefeed.ID) string {

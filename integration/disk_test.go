@@ -34,7 +34,8 @@ func TestFullDiskUnderTheFileSink(t *testing.T) {
 	w := &world{source: startEtcd(t, "source"), target: startEtcd(t, "target"), directory: filepath.Join(disk, "files")}
 	w.nodes = startNodes(t, startEtcd(t, "control"), 2)
 	via, from := w.all[0].url(), "etcd://"+w.source.endpoint+sourcePrefix
-	must(t, "changefeed", "create", "files", "--server", via, "--source", from, "--sink", "file://"+w.directory)
+	must(t, "changefeed", "create", "files", "--server", via, "--source", from, "--sink", "file://"+w.directory,
+		"--option", "retry_limit=1")
 	must(t, "changefeed", "create", "copy", "--server", via, "--source", from, "--sink", "etcd://"+w.target.endpoint+targetPrefix)
 	w.awaitState("files", "running")
 	w.awaitState("copy", "running")

@@ -312,7 +312,7 @@ func TestSecuredCluster(t *testing.T) {
 				i = j
 			}
 		}
-		wrong = wrong[:15]
+		wrong[len(wrong)-1] = "retry_limit=1"
 		must(t, as("admin", i, wrong...)...)
 		eventually(t, "wrong retries", func() error {
 			f, text, err := state(i, "wrong")
