@@ -30,6 +30,8 @@ type node struct {
 	life  *life // nil while none runs
 	lives int
 	rate  float64
+
+	buried bool // none starts here any more
 }
 
 // life is one session of one process: a node id, and what runs under it.
@@ -282,7 +284,7 @@ func (l *life) over(t *task) {
 }
 
 func (n *node) startIfNone() {
-	if n.life == nil {
+	if n.life == nil && !n.buried {
 		n.start()
 	}
 }

@@ -89,6 +89,14 @@ func newWorld(plan Plan) *World {
 
 // run runs the world: first with faults, then without, until everything has caught up.
 func (w *World) run() time.Duration {
+	w.begins()
+	for w.steps < w.plan.Steps && w.next(faultsMax) {
+	}
+	return w.settle()
+}
+
+// begins puts everything in place.
+func (w *World) begins() {
 	w.found()
 	for _, n := range w.nodes {
 		w.after(w.between(0, time.Second), n.start)
@@ -101,9 +109,6 @@ func (w *World) run() time.Duration {
 			w.misfortune(kind)
 		}
 	}
-	for w.steps < w.plan.Steps && w.next(faultsMax) {
-	}
-	return w.settle()
 }
 
 // found makes the cluster's record.
