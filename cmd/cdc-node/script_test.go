@@ -1,0 +1,89 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+	"github.com/stretchr/testify/require"
+
+	"fencerow/api/client"
+	"fencerow/changefeed"
+	"fencerow/node"
+)
+
+func TestMain(m *testing.M) { testscript.Main(m, map[string]func(){"cdc-node": main}) }
+
+// Commands that need no server: testdata/script.
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{Dir: "testdata/script", RequireExplicitExec: true})
+}
+
+// Commands against the server of `cdc-node dev`: testdata/server.
+func TestScriptsWithAServer(t *testing.T) {
+	addr := freeAddr(t)
+	var out, log syncBuffer
+	ctx, stop := context.WithCancel(context.WithoutCancel(t.Context()))
+	ended := make(chan error, 1)
+	go func() {
+		ended <- node.RunDev(ctx, node.DevConfig{DataDir: t.TempDir(), HTTPAddr: addr, Stdout: &out, Stderr: &log})
+	}()
+	t.Cleanup(func() {
+		stop()
+		require.NoError(t, <-ended)
+		require.Contains(t, out.String(), `"changefeed":"default/demo"`)
+	})
+	api, err := client.New(client.Config{Server: "http://" + addr})
+	require.NoError(t, err)
+	var etcd string
+	require.Eventually(t, func() bool {
+		answer, err := api.Changefeed(t.Context(), changefeed.ID{Namespace: "default", Name: "demo"})
+		if err != nil {
+			return false
+		}
+		etcd = strings.TrimSuffix(strings.TrimPrefix(answer.Value.Source, "etcd://"), "/demo/")
+		return true
+	}, 30*time.Second, 20*time.Millisecond, log.String)
+	testscript.Run(t, testscript.Params{
+		Dir: "testdata/server", RequireExplicitExec: true,
+		Setup: func(env *testscript.Env) error {
+			env.Setenv("CDC_NODE_SERVER", "http://"+addr)
+			env.Setenv("ETCD", etcd)
+			return nil
+		},
+	})
+	api.Close()
+	http.DefaultClient.CloseIdleConnections()
+}
+
+func freeAddr(t *testing.T) string {
+	t.Helper()
+	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	require.NoError(t, listener.Close())
+	return listener.Addr().String()
+}
+
+// syncBuffer is a buffer that a server writes while a test reads it.
+type syncBuffer struct {
+	mu     sync.Mutex // guards buffer
+	buffer bytes.Buffer
+}
+
+func (b *syncBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buffer.Write(p)
+}
+
+func (b *syncBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buffer.String()
+}
