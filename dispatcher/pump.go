@@ -205,7 +205,7 @@ func (p *pump) run(ctx context.Context) {
 func (p *pump) judge(ctx context.Context, err error, failures int) (fault *changefeed.Fault, over bool) {
 	switch {
 	case errors.Is(err, errStopped), errors.Is(err, errRevoked), p.revoked.Load(), ctx.Err() != nil, p.stopsNow():
-		return nil, true
+		return nil, true //nolint:nilerr // that it is over is the answer
 	case errors.Is(err, fence.ErrStale):
 		p.log.Info("shut out by the sink", zap.Error(err))
 		p.fenced = true // by a newer claim or a raised floor: the owner's record says who goes on
@@ -380,7 +380,7 @@ func (a *attempt) identify(ctx context.Context, from source.Source) error {
 		return &changefeed.Fault{
 			Code: changefeed.CodeSourceReplaced, Field: "source", Value: identity,
 			Detail:    "is not the source that was read so far, which was " + want,
-			Cure:      "point the changefeed at the former source, or reset it",
+			Cure:      "point the changefeed at the former source, or remove the changefeed and create it anew",
 			Permanent: true,
 		}
 	}

@@ -128,7 +128,7 @@ func (g *Guard) after(header kv.Header, seen int64) error {
 func (g *Guard) fail(detail string) error {
 	fault := &changefeed.Fault{
 		Code: changefeed.CodeEtcdWentBack, Field: "etcd", Detail: detail, Permanent: true,
-		Cure: "find out whether etcd was restored from a backup, then start again and run cdc-node epoch bump --above " +
+		Cure: "find out whether etcd was restored from a backup, then start again and run cdc-node epoch bump NAME --above " +
 			"with the highest epoch that a sink reports",
 	}
 	g.fault.CompareAndSwap(nil, fault)

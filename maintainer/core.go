@@ -353,7 +353,7 @@ func (c *Core) onSinkError(err error) {
 func behindSink(err error) *changefeed.Fault {
 	return &changefeed.Fault{
 		Code: changefeed.CodeEpochBehindSink, Detail: "the sink knows a newer owner than the records do", Err: err,
-		Cure: "raise the floor with cdc-node epoch bump --above, if the records were restored from a backup", Permanent: true,
+		Cure: "raise the floor with cdc-node epoch bump NAME --above, if the records were restored from a backup", Permanent: true,
 	}
 }
 

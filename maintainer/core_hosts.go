@@ -31,7 +31,7 @@ func (c *Core) resolveStart() {
 		if err != nil {
 			c.fail(&changefeed.Fault{
 				Code: changefeed.CodeRecordInvalid, Field: "start", Detail: "is not now, snapshot or a position", Err: err,
-				Cure: "reset the changefeed with a start", Permanent: true,
+				Cure: "remove the changefeed and create it anew", Permanent: true,
 			})
 			return
 		}

@@ -94,7 +94,7 @@ func (c *Core) checkSource(status *message.Status) {
 	}
 	c.fail(&changefeed.Fault{
 		Code: changefeed.CodeSourceReplaced, Value: status.SourceID, Detail: "is another source than the checkpoint's",
-		Cure: "reset the changefeed, if the source was replaced on purpose", Permanent: true,
+		Cure: "remove the changefeed and create it anew, if the source was replaced on purpose", Permanent: true,
 	})
 }
 

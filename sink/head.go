@@ -138,7 +138,7 @@ func lost(detail string) error {
 	return &changefeed.Fault{
 		Code: changefeed.CodeSinkLost, Permanent: true,
 		Detail: "the target " + detail,
-		Cure:   "bring the target back, or start over with `cdc-node changefeed reset`",
+		Cure:   "bring the target back, or remove the changefeed and create it anew",
 	}
 }
 
@@ -146,7 +146,7 @@ func behind(floor, epoch fence.Epoch) error {
 	return &changefeed.Fault{
 		Code: changefeed.CodeEpochBehindSink, Permanent: true,
 		Detail: fmt.Sprintf("the sink has seen epoch %d, and this owner has %d", floor, epoch),
-		Cure:   fmt.Sprintf("if etcd was restored from a backup, run `cdc-node epoch bump --above %d`", floor),
+		Cure:   fmt.Sprintf("if etcd was restored from a backup, run `cdc-node epoch bump NAME --above %d`", floor),
 		Err:    fence.ErrStale,
 	}
 }

@@ -274,6 +274,6 @@ func behindCheckpoint(piece Piece, checkpoint change.Position) error {
 	return &changefeed.Fault{
 		Code: changefeed.CodeSinkBehind, Permanent: true,
 		Detail: fmt.Sprintf("%v is at %d in the sink, below the stored checkpoint %d", piece.Span, piece.Mark.Whole(), checkpoint),
-		Cure:   "the target was set back: restore it, or start over with `cdc-node changefeed reset`",
+		Cure:   "the target was set back: restore it, or remove the changefeed and create it anew",
 	}
 }

@@ -268,7 +268,7 @@ func TestClaimBelowTheFloorNamesTheCure(t *testing.T) {
 		var fault *changefeed.Fault
 		require.ErrorAs(t, err, &fault)
 		require.Equal(t, changefeed.CodeEpochBehindSink, fault.Code)
-		require.Contains(t, fault.Cure, "epoch bump --above 30")
+		require.Contains(t, fault.Cure, "epoch bump NAME --above 30")
 	}
 }
 
@@ -418,7 +418,7 @@ func FuzzMapJSON(f *testing.F) {
 		again, err := json.Marshal(m)
 		require.NoError(t, err)
 		var read sink.Map
-		require.NoError(t, json.Unmarshal(again, &read), fmt.Sprintf("%s", again))
+		require.NoError(t, json.Unmarshal(again, &read), string(again))
 		require.Equal(t, fmt.Sprint(m.Held()), fmt.Sprint(read.Held()))
 	})
 }

@@ -58,7 +58,7 @@ func failed(doing string, err error) error {
 func broken(key string, err error) error {
 	return &changefeed.Fault{
 		Code: changefeed.CodeRecordInvalid, Field: "key", Value: fmt.Sprintf("%.200q", key), Permanent: true,
-		Detail: "of the target etcd can't be read", Cure: "restore the target, or start over with `cdc-node changefeed reset`", Err: err,
+		Detail: "of the target etcd can't be read", Cure: "restore the target, or remove the changefeed and create it anew", Err: err,
 	}
 }
 
@@ -70,6 +70,6 @@ func moved(held, target string) error {
 	return &changefeed.Fault{
 		Code: changefeed.CodeSinkInUse, Permanent: true, Field: "sink", Value: fmt.Sprintf("%.200q", target),
 		Detail: fmt.Sprintf("is not the prefix %.200q that this changefeed has been copied to", held),
-		Cure:   "give the sink its old prefix back, or start over with `cdc-node changefeed reset`",
+		Cure:   "give the sink its old prefix back, or remove the changefeed and create it anew",
 	}
 }

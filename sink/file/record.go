@@ -210,7 +210,7 @@ func readRecord(d disk, name string, into any) error {
 func damaged(name string, err error) error {
 	return &changefeed.Fault{
 		Code: changefeed.CodeSinkLost, Field: "sink", Value: name, Permanent: true,
-		Detail: "is damaged", Cure: "restore the file from a backup, or start over with `cdc-node changefeed reset` into another directory", Err: err,
+		Detail: "is damaged", Cure: "restore the file from a backup, or remove the changefeed and create it anew into another directory", Err: err,
 	}
 }
 

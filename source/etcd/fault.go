@@ -15,7 +15,7 @@ import (
 func (s *Source) replaced(detail string) error {
 	return &changefeed.Fault{
 		Code: changefeed.CodeSourceReplaced, Field: "source", Value: s.uri.String(), Detail: detail, Permanent: true,
-		Cure: "point the source at the etcd that was read before, or begin anew with: changefeed reset NAME --start snapshot",
+		Cure: "point the source at the etcd that was read before, or remove the changefeed and create it anew with --start snapshot",
 	}
 }
 
@@ -27,7 +27,7 @@ func (s *Source) compacted(gone *compactedError, from int64) error {
 	return &changefeed.Fault{
 		Code: changefeed.CodeSourceCompacted, Field: "source", Value: s.uri.String(), Permanent: true, Err: gone,
 		Detail: fmt.Sprintf("can't be read from revision %d on", from),
-		Cure: "set --option on_gap=resnapshot, or begin anew with: changefeed reset NAME --start snapshot; " +
+		Cure: "set --option on_gap=resnapshot, or remove the changefeed and create it anew with --start snapshot; " +
 			"let etcd keep its history for longer than a changefeed may stand still",
 	}
 }
@@ -58,7 +58,7 @@ func denied(err error) bool {
 func expired(err error) bool {
 	for e := err; e != nil; e = errors.Unwrap(e) {
 		switch rpctypes.Error(e) {
-		case rpctypes.ErrInvalidAuthToken, rpctypes.ErrAuthOldRevision:
+		case rpctypes.ErrInvalidAuthToken, rpctypes.ErrAuthOldRevision: //nolint:errorlint // switched on is etcd's own error; the loop unwraps
 			return true
 		}
 	}
