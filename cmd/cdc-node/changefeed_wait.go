@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	"github.com/spf13/cobra"
 
@@ -25,7 +26,7 @@ func newChangefeedWait(c *common) *cobra.Command {
 			}
 			if checkpoint != "" {
 				if target, err = change.ParsePosition(checkpoint); err != nil {
-					return usageError{err}
+					return usageError{fmt.Errorf("--checkpoint %q is not a position; give a decimal number, as in the checkpoint of get", checkpoint)}
 				}
 			}
 			return c.withFeed(cmd, args[0], "wait for", func(asked *asking) error {
