@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 
 	"github.com/google/uuid"
@@ -90,25 +91,44 @@ type bumpRound struct {
 	results []BumpResult
 }
 
+// bumpChunk is how many bumps are decided and encoded at a time, while those before them are under way: some whole
+// transactions, whether 42 bumps fit into one (which end an epoch) or 63 (the first of their changefeeds).
+const bumpChunk = 2 * 42 * 3
+
+// sentBumps are some bumps on their way, and their indexes.
+type sentBumps struct {
+	at    []int
+	bumps []Bump
+	plan  BumpPlan
+}
+
 // bumpRound sends the bumps of the given indexes, and returns those whose meta record was changed meanwhile.
 func (l *Lead) bumpRound(ctx context.Context, round bumpRound, todo []int) (again []int) {
-	bumps, stamps := make([]Bump, len(todo)), make([]Stamp, len(todo))
-	for i, index := range todo {
-		bumps[i], stamps[i] = round.bumps[index], round.stamps[index]
+	meta := l.Meta()
+	var flight flight
+	var sent []sentBumps
+	for at := range slices.Chunk(todo, bumpChunk) {
+		bumps, stamps := make([]Bump, len(at)), make([]Stamp, len(at))
+		for i, index := range at {
+			bumps[i], stamps[i] = round.bumps[index], round.stamps[index]
+		}
+		plan := BumpExchanges(l.store.keys, l.term, meta, bumps, stamps)
+		flight.drive(ctx, l.store, plan.Exchanges)
+		sent = append(sent, sentBumps{at: at, bumps: bumps, plan: plan})
 	}
-	plan := BumpExchanges(l.store.keys, l.term, l.Meta(), bumps, stamps)
-	for i, err := range plan.Refused {
-		round.results[todo[i]] = BumpResult{Err: err}
-	}
-	l.driveAll(ctx, plan.Exchanges)
-	for e, exchange := range plan.Exchanges {
-		for i, outcome := range exchange.Outcomes() {
-			index := plan.Members[e][i]
-			at := todo[index]
-			if errors.Is(outcome.Err, errMetaChanged) {
-				again = append(again, at)
+	flight.wait()
+	for _, s := range sent {
+		for i, err := range s.plan.Refused {
+			round.results[s.at[i]] = BumpResult{Err: err}
+		}
+		for e, exchange := range s.plan.Exchanges {
+			for i, outcome := range exchange.Outcomes() {
+				index := s.plan.Members[e][i]
+				if errors.Is(outcome.Err, errMetaChanged) {
+					again = append(again, s.at[index])
+				}
+				round.results[s.at[index]] = bumpResult(s.plan.Decided[index], s.bumps[index], outcome)
 			}
-			round.results[at] = bumpResult(plan.Decided[index], bumps[index], outcome)
 		}
 	}
 	return again
@@ -125,21 +145,36 @@ func bumpResult(decided record.Epoch, bump Bump, outcome Outcome) BumpResult {
 	return BumpResult{Epoch: seen}
 }
 
-// driveAll drives independent exchanges, a bounded number of them at a time.
-func (l *Lead) driveAll(ctx context.Context, exchanges []*Exchange) {
-	if len(exchanges) == 1 {
-		l.store.drive(ctx, exchanges[0])
-		return
+// flight is independent exchanges under way, a bounded number of them at a time. The zero value is ready.
+type flight struct {
+	group errgroup.Group
+	begun bool
+}
+
+// drive begins exchanges. It waits while there are too many under way.
+func (f *flight) drive(ctx context.Context, store *Store, exchanges []*Exchange) {
+	if !f.begun {
+		f.begun = true
+		f.group.SetLimit(TxnsInFlightMax)
 	}
-	var group errgroup.Group
-	group.SetLimit(TxnsInFlightMax)
 	for _, exchange := range exchanges {
-		group.Go(func() error {
-			l.store.drive(ctx, exchange)
+		f.group.Go(func() error {
+			store.drive(ctx, exchange)
 			return nil
 		})
 	}
-	_ = group.Wait() // the outcomes are in the exchanges
+}
+
+// wait returns when all have ended. Their outcomes are in the exchanges.
+func (f *flight) wait() {
+	_ = f.group.Wait() //nolint:errcheck // none returns one
+}
+
+// driveAll drives independent exchanges to their ends.
+func (l *Lead) driveAll(ctx context.Context, exchanges []*Exchange) {
+	var flight flight
+	flight.drive(ctx, l.store, exchanges)
+	flight.wait()
 }
 
 // refreshMeta reads the meta record under the term.
