@@ -21,10 +21,13 @@ func main() {
 	verbose := flag.Bool("v", false, "tell the story")
 	workers := flag.Int("workers", runtime.GOMAXPROCS(0), "worlds that run at a time")
 	without := flag.String("without", "", "kinds of faults to leave out, separated by commas")
+	spare := flag.String("spare", "", "wishes of operators to leave out, separated by commas")
+	first := flag.Bool("first", false, "of many seeds, stop at the first that fails")
 	shrink := flag.Bool("shrink", false, "look for less that still fails")
 	flag.Parse()
-	options := sim.Options{Steps: *steps}
-	for _, name := range strings.FieldsFunc(*without, func(r rune) bool { return r == ',' }) {
+	comma := func(r rune) bool { return r == ',' }
+	options := sim.Options{Steps: *steps, Spare: strings.FieldsFunc(*spare, comma)}
+	for _, name := range strings.FieldsFunc(*without, comma) {
 		kind, err := sim.ParseFault(name)
 		if err != nil {
 			fmt.Fprintln(os.Stderr, err)
@@ -33,14 +36,14 @@ func main() {
 		options.Without = append(options.Without, kind)
 	}
 	if *seeds != "" {
-		first, last, found := strings.Cut(*seeds, "..")
-		low, err := strconv.ParseUint(first, 10, 64)
-		high, err2 := strconv.ParseUint(last, 10, 64)
+		from, to, found := strings.Cut(*seeds, "..")
+		low, err := strconv.ParseUint(from, 10, 64)
+		high, err2 := strconv.ParseUint(to, 10, 64)
 		if !found || err != nil || err2 != nil {
 			fmt.Fprintln(os.Stderr, "sim: -seeds takes a range such as 1..1000")
 			os.Exit(2)
 		}
-		os.Exit(many(low, high, options, *workers))
+		os.Exit(many(batch{first: low, last: high, workers: *workers, stop: *first}, options))
 	}
 	os.Exit(one(*seed, options, *verbose, *shrink))
 }
@@ -62,26 +65,34 @@ func one(seed uint64, options sim.Options, verbose, shrink bool) int {
 	return 1
 }
 
+// batch is a range of seeds.
+type batch struct {
+	first, last uint64
+	workers     int
+	stop        bool // at the first that fails
+}
+
 // many runs worlds side by side, each in one goroutine.
-func many(first, last uint64, options sim.Options, workers int) int {
+func many(seeds batch, options sim.Options) int {
 	var (
 		group    sync.WaitGroup
 		mu       sync.Mutex
-		next     = first
+		next     = seeds.first
 		total    sim.Census
 		steps    int
 		failures []sim.Report
 		slowest  time.Duration
 		began    = time.Now()
 	)
-	for range workers {
+	for range seeds.workers {
 		group.Go(func() {
 			for {
 				mu.Lock()
 				seed := next
 				next++
+				over := seed > seeds.last || seeds.stop && len(failures) > 0
 				mu.Unlock()
-				if seed > last {
+				if over {
 					return
 				}
 				report := sim.Run(seed, options)
@@ -99,7 +110,7 @@ func many(first, last uint64, options sim.Options, workers int) int {
 		})
 	}
 	group.Wait()
-	fmt.Printf("%d seeds, %d steps in %v; the slowest settled in %v\n", last-first+1, steps, time.Since(began).Round(time.Millisecond), slowest)
+	fmt.Printf("%d seeds, %d steps in %v; the slowest settled in %v\n", seeds.last-seeds.first+1, steps, time.Since(began).Round(time.Millisecond), slowest)
 	total.Print(os.Stdout)
 	fmt.Printf("%d failures\n", len(failures))
 	if len(failures) > 0 {
