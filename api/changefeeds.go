@@ -196,7 +196,9 @@ func (s *Server) readable(r *http.Request) (View, error) {
 
 // change reads, changes and stores a spec until nobody else was faster. What users asked for once is dropped by every
 // other change, as the record says.
-func (s *Server) change(r *http.Request, status int, change func(View, *record.Spec) (bool, error)) (reply, error) { //nolint:unparam // what it answers is said where it is asked for
+//
+//nolint:unparam // what it answers is said where it is asked for
+func (s *Server) change(r *http.Request, status int, change func(View, *record.Spec) (bool, error)) (reply, error) {
 	for attempt := 1; ; attempt++ {
 		view, err := s.readable(r)
 		if err != nil {

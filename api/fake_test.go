@@ -140,11 +140,14 @@ func (f *fake) Resign(context.Context) error {
 func (f *fake) Store() endpoint.Store {
 	return endpoint.Store{ClusterID: "abc", Hosts: []string{"127.0.0.1:2379"}}
 }
-func (f *fake) Self() changefeed.NodeID               { return f.self }
-func (f *fake) Loads() (int, int)                     { return 2, 5 }
-func (f *fake) Spans(_ context.Context, id changefeed.ID) ([]Span, bool) { s, found := f.spans[id]; return s, found }
-func (f *fake) Healthy() error                        { return nil }
-func (f *fake) Ready() error                          { return f.notReady }
+func (f *fake) Self() changefeed.NodeID { return f.self }
+func (f *fake) Loads() (int, int)       { return 2, 5 }
+func (f *fake) Spans(_ context.Context, id changefeed.ID) ([]Span, bool) {
+	s, found := f.spans[id]
+	return s, found
+}
+func (f *fake) Healthy() error { return nil }
+func (f *fake) Ready() error   { return f.notReady }
 func (f *fake) Look(ctx context.Context, uri endpoint.URI, _ changefeed.Options) (Look, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

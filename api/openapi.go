@@ -132,9 +132,9 @@ func jsonContent(value any, schemas object) object {
 }
 
 var (
-	typeTime = reflect.TypeFor[time.Time]()
-	typeKey  = reflect.TypeFor[changefeed.Key]()
-	typeText = reflect.TypeFor[encoding.TextMarshaler]()
+	typeTime = reflect.TypeFor[time.Time]()              //nolint:gochecknoglobals // read only
+	typeKey  = reflect.TypeFor[changefeed.Key]()         //nolint:gochecknoglobals // read only
+	typeText = reflect.TypeFor[encoding.TextMarshaler]() //nolint:gochecknoglobals // read only
 )
 
 // schemaOf describes a type; structs go to schemas under their names.

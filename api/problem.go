@@ -27,7 +27,7 @@ func (r *refusal) Unwrap() error { return r.fault }
 func refuse(status int, fault *changefeed.Fault) error { return &refusal{status: status, fault: fault} }
 
 // statuses are those of codes; the others are 500.
-var statuses = map[changefeed.Code]int{
+var statuses = map[changefeed.Code]int{ //nolint:gochecknoglobals // read only
 	changefeed.CodeRequestInvalid:    http.StatusBadRequest,
 	changefeed.CodeNotFound:          http.StatusNotFound,
 	changefeed.CodeNodeNotFound:      http.StatusNotFound,
@@ -102,7 +102,7 @@ func writeProblem(w http.ResponseWriter, err error) {
 		w.Header().Set("WWW-Authenticate", `Bearer realm="cdc-node"`)
 	}
 	w.WriteHeader(problem.Status)
-	_ = json.NewEncoder(w).Encode(problem)
+	_ = json.NewEncoder(w).Encode(problem) //nolint:errcheck // the caller is gone; nobody is left to tell
 }
 
 func writeJSON(w http.ResponseWriter, status int, value any) {
@@ -110,5 +110,5 @@ func writeJSON(w http.ResponseWriter, status int, value any) {
 	w.WriteHeader(status)
 	encoder := json.NewEncoder(w)
 	encoder.SetEscapeHTML(false)
-	_ = encoder.Encode(value)
+	_ = encoder.Encode(value) //nolint:errcheck // the caller is gone; nobody is left to tell
 }

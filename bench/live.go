@@ -42,7 +42,7 @@ func liveCPU(ctx context.Context, b *bench) (result, error) {
 				return 0, err
 			}
 			used, err := n.during(func() error {
-				_, last, err := source.single(ctx, from, liveChanges)
+				_, last, err := source.single(ctx, liveChanges)
 				if err != nil {
 					return err
 				}
@@ -60,7 +60,7 @@ func liveCPU(ctx context.Context, b *bench) (result, error) {
 				return 0, err
 			}
 			defer p.stop()
-			if _, _, err := source.single(ctx, from, liveChanges); err != nil {
+			if _, _, err := source.single(ctx, liveChanges); err != nil {
 				return 0, err
 			}
 			select {
@@ -168,7 +168,7 @@ func seen(ctx context.Context, source, target *etcd) (float64, error) {
 // memory lets a node work off 1,000,000 changes into a target behind a slow line, and takes its peak resident memory.
 func memory(ctx context.Context, b *bench) (result, error) {
 	return b.pair(ctx, func(source, target *etcd, n *node) (result, error) {
-		first, _, err := source.single(ctx, from, memoryChanges)
+		first, _, err := source.single(ctx, memoryChanges)
 		if err != nil {
 			return result{}, err
 		}

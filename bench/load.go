@@ -22,9 +22,9 @@ func value(i int) string { return fmt.Sprintf("%0*d", valueBytes, i) }
 
 func key(prefix string, i int) string { return fmt.Sprintf("%skey-%05d", prefix, i%keysSpread) }
 
-// single puts n changes, one change a revision, and returns the first and the last revision.
-func (e *etcd) single(ctx context.Context, prefix string, n int) (first, last int64, err error) {
-	before, err := e.client.Get(ctx, prefix, clientv3.WithCountOnly())
+// single puts n changes under from, one change a revision, and returns the first and the last revision.
+func (e *etcd) single(ctx context.Context, n int) (first, last int64, err error) {
+	before, err := e.client.Get(ctx, from, clientv3.WithCountOnly())
 	if err != nil {
 		return 0, 0, err
 	}
@@ -33,7 +33,7 @@ func (e *etcd) single(ctx context.Context, prefix string, n int) (first, last in
 		group.Go(func() error {
 			for i := loader; i < n; i += loaders {
 				// The stride spreads neighbours in time over the key space.
-				if _, err := e.client.Put(ctx, key(prefix, i*7919), value(i)); err != nil {
+				if _, err := e.client.Put(ctx, key(from, i*7919), value(i)); err != nil {
 					return err
 				}
 			}
@@ -43,7 +43,7 @@ func (e *etcd) single(ctx context.Context, prefix string, n int) (first, last in
 	if err := group.Wait(); err != nil {
 		return 0, 0, err
 	}
-	after, err := e.client.Get(context.WithoutCancel(ctx), prefix, clientv3.WithCountOnly())
+	after, err := e.client.Get(context.WithoutCancel(ctx), from, clientv3.WithCountOnly())
 	if err != nil {
 		return 0, 0, err
 	}

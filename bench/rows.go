@@ -76,13 +76,13 @@ func (b *bench) pair(ctx context.Context, use func(source, target *etcd, n *node
 }
 
 // copyOnce times a copy from the moment it is asked for until the target has the last key and is the same as the source.
-func copyOnce(ctx context.Context, source, target *etcd, last string, begin func() (end func() error, err error)) (float64, error) {
+func copyOnce(ctx context.Context, source, target *etcd, begin func() (end func() error, err error)) (float64, error) {
 	began := time.Now()
 	end, err := begin()
 	if err != nil {
 		return 0, err
 	}
-	if err := awaitKey(ctx, target, to+last); err != nil {
+	if err := awaitKey(ctx, target, to+lastKey); err != nil {
 		return 0, err
 	}
 	took := time.Since(began).Seconds()
@@ -120,7 +120,7 @@ const lastKey = "zz-last"
 
 func backlog(ctx context.Context, b *bench) (result, error) {
 	return b.pair(ctx, func(source, target *etcd, n *node) (result, error) {
-		first, _, err := source.single(ctx, from, backlogChanges)
+		first, _, err := source.single(ctx, backlogChanges)
 		if err != nil {
 			return result{}, err
 		}
@@ -129,13 +129,13 @@ func backlog(ctx context.Context, b *bench) (result, error) {
 		}
 		out, err := b.interleave(
 			func() (float64, error) {
-				return copyOnce(ctx, source, target, lastKey, func() (func() error, error) {
+				return copyOnce(ctx, source, target, func() (func() error, error) {
 					return b.feed(ctx, n, source, target, fmt.Sprint(first))
 				})
 			},
 			func() (float64, error) {
 				// Its revision is the first that it copies, and 1 is all that is there.
-				return copyOnce(ctx, source, target, lastKey, func() (func() error, error) { return b.mirror(source, target, first+1) })
+				return copyOnce(ctx, source, target, func() (func() error, error) { return b.mirror(source, target, first+1) })
 			})
 		out.inverse = true
 		return out, err
@@ -152,12 +152,12 @@ func initial(ctx context.Context, b *bench) (result, error) {
 		}
 		out, err := b.interleave(
 			func() (float64, error) {
-				return copyOnce(ctx, source, target, lastKey, func() (func() error, error) {
+				return copyOnce(ctx, source, target, func() (func() error, error) {
 					return b.feed(ctx, n, source, target, "snapshot")
 				})
 			},
 			func() (float64, error) {
-				return copyOnce(ctx, source, target, lastKey, func() (func() error, error) { return b.mirror(source, target, 0) })
+				return copyOnce(ctx, source, target, func() (func() error, error) { return b.mirror(source, target, 0) })
 			})
 		out.inverse = true
 		return out, err
@@ -175,7 +175,7 @@ func catchup(ctx context.Context, b *bench) (result, error) {
 		return result{}, err
 	}
 	defer n.stop()
-	first, last, err := source.single(ctx, from, catchupChanges)
+	first, last, err := source.single(ctx, catchupChanges)
 	if err != nil {
 		return result{}, err
 	}

@@ -84,6 +84,12 @@ type Time int64
 // Duration is a span of such a clock. Cores use this name, so that they need not import a clock.
 type Duration = time.Duration
 
+// Units of spans.
+const (
+	Millisecond = time.Millisecond
+	Second      = time.Second
+)
+
 // Add returns the moment d later.
 func (t Time) Add(d Duration) Time { return t + Time(d) }
 

@@ -248,16 +248,16 @@ func (p *parser) span() (changefeed.Span, error) {
 // value reads a value of a row.
 func (p *parser) value() (any, error) {
 	p.space()
-	switch c := p.peek(); {
-	case c == '"':
+	switch p.peek() {
+	case '"':
 		return p.text()
-	case c == '{':
+	case '{':
 		return p.bytes()
-	case c == 't':
+	case 't':
 		return true, p.word("true")
-	case c == 'f':
+	case 'f':
 		return false, p.word("false")
-	case c == 'n':
+	case 'n':
 		return nil, p.word("null")
 	default:
 		return p.number()

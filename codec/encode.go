@@ -186,7 +186,7 @@ const hexDigits = "0123456789abcdef"
 func appendText[T string | []byte](dst []byte, text T) []byte {
 	dst = append(dst, '"')
 	start := 0
-	for i := 0; i < len(text); i++ {
+	for i := range len(text) {
 		b := text[i]
 		if b >= 0x20 && b != '"' && b != '\\' {
 			continue

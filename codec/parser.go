@@ -251,19 +251,19 @@ func (p *parser) skip(depth int) error {
 		return p.fault("nested too deeply")
 	}
 	p.space()
-	switch c := p.peek(); {
-	case c == '{':
+	switch p.peek() {
+	case '{':
 		return p.object(func(string) error { return p.skip(depth + 1) })
-	case c == '[':
+	case '[':
 		return p.list('[', ']', func() error { return p.skip(depth + 1) })
-	case c == '"':
+	case '"':
 		_, err := p.text()
 		return err
-	case c == 't':
+	case 't':
 		return p.word("true")
-	case c == 'f':
+	case 'f':
 		return p.word("false")
-	case c == 'n':
+	case 'n':
 		return p.word("null")
 	default:
 		_, err := p.numeral()

@@ -350,6 +350,7 @@ func (c *Core) wake(f *feed) changefeed.Time {
 			return f.recheck(f.retryAt)
 		case changefeed.StateFailed, changefeed.StateReleased:
 			return never
+		default: // the owner is at work, and may fall silent
 		}
 	}
 	at := c.silentAt(f)

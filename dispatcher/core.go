@@ -130,7 +130,7 @@ func (c *Core) Due() (changefeed.Time, bool) {
 	if c.ended {
 		return 0, false
 	}
-	due, found := c.report.due(c.terms != nil)
+	due, found := c.heartbeatDue()
 	for _, d := range c.holders.items {
 		if d.state != message.DispatcherStopping || d.cancelled || d.graceEnds == 0 {
 			continue

@@ -90,7 +90,7 @@ func (c *Core) recordAnswer(now changefeed.Time, answer RecordAnswer) {
 		return // nothing is known; the maintainer repeats its Bootstrap
 	}
 	offered := envelope.Claimant()
-	body, _ := envelope.Body.(message.Bootstrap)
+	body, _ := envelope.Body.(message.Bootstrap)   //nolint:errcheck // only a Bootstrap is asked about
 	verdict, err := c.gate.AdmitBootstrap(offered) // the watch may have been faster
 	if verdict == fence.BootstrapUnconfirmed {
 		var recorded fence.Claimant

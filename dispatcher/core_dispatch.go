@@ -2,7 +2,6 @@ package dispatcher
 
 import (
 	"slices"
-	"time"
 
 	"fencerow/change"
 	"fencerow/changefeed"
@@ -12,7 +11,7 @@ import (
 
 // stopGrace is how long a write may go on that was in flight when its dispatcher was asked to stop at once. Then it is
 // cancelled: a sink that hangs must not keep its span for ever.
-const stopGrace = 5 * time.Second
+const stopGrace = 5 * changefeed.Second
 
 // dispatcher is what a core knows of one placement that has not ended.
 type dispatcher struct {
@@ -20,7 +19,6 @@ type dispatcher struct {
 	span         changefeed.Span
 	token        fence.Token
 	specRevision int64
-	sourceID     string
 	from         change.Mark
 	floor        change.Position
 	terms        *terms // until it is started

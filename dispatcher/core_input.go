@@ -47,7 +47,7 @@ type Reported struct {
 }
 
 // DispatcherEnded says that a pump has no effect any more: no write of it is in flight.
-type DispatcherEnded struct {
+type DispatcherEnded struct { //nolint:revive // a dispatcher ended, not the package
 	Token    fence.Token
 	Progress Progress          // the last; Known false after a write of unknown outcome
 	Fault    *changefeed.Fault // why it ended by itself; nil when it was asked to

@@ -1,8 +1,6 @@
 package dispatcher
 
 import (
-	"time"
-
 	"fencerow/change"
 	"fencerow/changefeed"
 	"fencerow/message"
@@ -10,9 +8,9 @@ import (
 
 const (
 	// heartbeatEvery is the pace of heartbeats when nothing changes its state.
-	heartbeatEvery = 500 * time.Millisecond
+	heartbeatEvery = 500 * changefeed.Millisecond
 	// heartbeatGap is the shortest time between two: what changes its state in between goes together.
-	heartbeatGap = 10 * time.Millisecond
+	heartbeatGap = 10 * changefeed.Millisecond
 	// progressMax bounds how many dispatchers tell their progress in one heartbeat; the others come in turn. The
 	// watermark speaks for all of them anyway. 100 hosts make 25,000 a second for a maintainer.
 	progressMax = 128
@@ -49,11 +47,12 @@ func (r *report) reset() {
 // begin starts the pace of heartbeats for an owner.
 func (r *report) begin(now changefeed.Time) { r.next = now }
 
-// due returns when the next heartbeat is to be sent.
-func (r *report) due(owned bool) (changefeed.Time, bool) {
-	if !owned {
-		return 0, false
+// heartbeatDue returns when the next heartbeat is to be sent.
+func (c *Core) heartbeatDue() (changefeed.Time, bool) {
+	if c.terms == nil {
+		return 0, false // nobody owns
 	}
+	r := &c.report
 	if len(r.states) > 0 || len(r.ended) > 0 {
 		return min(r.next, r.last.Add(heartbeatGap)), true
 	}
@@ -158,7 +157,7 @@ func (c *Core) tell(status message.Status) {
 
 // heartbeat sends what is due.
 func (c *Core) heartbeat(now changefeed.Time) {
-	due, owned := c.report.due(c.terms != nil)
+	due, owned := c.heartbeatDue()
 	if !owned {
 		c.tellEnded()
 		return

@@ -478,6 +478,6 @@ func sorted(in []change.Position) []change.Position { return slices.Sorted(slice
 
 // pass lets virtual time pass, and everything settle.
 func pass(d time.Duration) {
-	time.Sleep(d) //nolint:forbidigo // virtual time
+	time.Sleep(d)
 	synctest.Wait()
 }

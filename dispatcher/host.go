@@ -72,7 +72,7 @@ type Config struct {
 
 func (c *Config) validate() error {
 	var missing []error
-	require := func(present bool, what string) { //nolint:revive // a table of checks
+	require := func(present bool, what string) {
 		if !present {
 			missing = append(missing, errors.New("dispatcher: no "+what))
 		}

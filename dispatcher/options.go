@@ -85,10 +85,10 @@ func parseLimits(options changefeed.Options) limits {
 		values[option.Name] = value
 	}
 	number := func(name string) int {
-		n, _ := strconv.Atoi(values[name])
+		n, _ := strconv.Atoi(values[name]) //nolint:errcheck // checked above
 		return n
 	}
-	flush, _ := time.ParseDuration(values["flush_interval"])
+	flush, _ := time.ParseDuration(values["flush_interval"]) //nolint:errcheck // checked above
 	return limits{
 		changes: number("batch_changes"), bytes: number("batch_bytes"), flush: flush, retries: number("retry_limit"),
 	}

@@ -100,20 +100,25 @@ func (b *buffer) put(event *source.Event, size int) bool {
 	return true
 }
 
+// last returns the newest run; nil if there is none.
+func (b *buffer) last() *run {
+	if len(b.runs) == 0 {
+		return nil
+	}
+	return &b.runs[len(b.runs)-1]
+}
+
 // merge adds the event to the last run, if both speak of the same span of the live stream.
 func (b *buffer) merge(event *source.Event) {
-	if n := len(b.runs); n > 0 && !event.Snapshot {
-		last := &b.runs[n-1]
-		if !last.snapshot && last.span.Equal(event.Span) {
-			if len(last.changes) == 0 {
-				last.changes = event.Changes
-			} else {
-				last.changes = append(last.changes, event.Changes...)
-			}
-			last.to = change.Later(last.to, event.To)
-			last.resolved = max(last.resolved, event.Resolved)
-			return
+	if last := b.last(); last != nil && !event.Snapshot && !last.snapshot && last.span.Equal(event.Span) {
+		if len(last.changes) == 0 {
+			last.changes = event.Changes
+		} else {
+			last.changes = append(last.changes, event.Changes...)
 		}
+		last.to = change.Later(last.to, event.To)
+		last.resolved = max(last.resolved, event.Resolved)
+		return
 	}
 	b.runs = append(b.runs, run{
 		changes: event.Changes, span: event.Span, to: event.To, snapshot: event.Snapshot, resolved: event.Resolved,

@@ -209,7 +209,7 @@ func TestPumpStopsAtAPosition(t *testing.T) {
 				b.sink.set(func() {
 					b.sink.limits = sink.Limits{Changes: 4}
 					b.sink.onWrite = func(context.Context) error {
-						time.Sleep(time.Second) //nolint:forbidigo // virtual time
+						time.Sleep(time.Second)
 						return nil
 					}
 				})
@@ -249,7 +249,7 @@ func TestPumpHoldsTheSourceBack(t *testing.T) {
 		b.host.Deliver(from("n1", 7, b.bootstrap(changefeed.Options{"batch_changes": "10"})).Envelope)
 		b.sink.set(func() {
 			b.sink.onWrite = func(context.Context) error {
-				time.Sleep(time.Second) //nolint:forbidigo // virtual time
+				time.Sleep(time.Second)
 				return nil
 			}
 		})

@@ -40,7 +40,7 @@ func (s *Store) withdraw(ctx context.Context, session *Session) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), withdrawMax)
 	defer cancel()
 	key := s.keys.Candidate(int64(session.Lease()))
-	_, _ = s.kv.Txn(ctx, kv.Txn{Then: []kv.Op{kv.Delete(key)}})
+	_, _ = s.kv.Txn(ctx, kv.Txn{Then: []kv.Op{kv.Delete(key)}}) //nolint:errcheck // the key goes with the lease anyway
 }
 
 func (s *Store) campaign(ctx context.Context, session *Session, node changefeed.NodeID) (*Lead, error) {

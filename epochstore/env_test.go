@@ -22,7 +22,7 @@ import (
 	"fencerow/record"
 )
 
-var etcd *kvtest.Etcd //nolint:gochecknoglobals // one member for the package's tests
+var etcd *kvtest.Etcd // one member for the package's tests
 
 func TestMain(m *testing.M) {
 	var err error

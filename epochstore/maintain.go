@@ -27,7 +27,7 @@ func (s *Store) WriteStatuses(ctx context.Context, writes []StatusWrite) []Statu
 			return nil
 		})
 	}
-	_ = group.Wait() // the outcomes are in the exchanges
+	_ = group.Wait() //nolint:errcheck // the outcomes are in the exchanges
 	return plan.Results(s.keys)
 }
 

@@ -53,8 +53,8 @@ type Session struct {
 	lease  kv.LeaseID
 	ttl    time.Duration
 
-	deadline atomic.Int64 // a changefeed.Time; lost once the session is over
-	over     context.Context
+	deadline atomic.Int64    // a changefeed.Time; lost once the session is over
+	over     context.Context //nolint:containedctx // a session is a lifetime
 	end      context.CancelCauseFunc
 	revoke   sync.Once
 }

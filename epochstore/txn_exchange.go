@@ -89,14 +89,14 @@ func (e *Exchange) Answer(result kv.Result, err error) {
 	case wasReadBack && err != nil:
 		e.fail(fmt.Errorf("%w: read back: %w", fence.ErrUnknown, err))
 	case wasReadBack:
-		e.interpret(result.Responses, true)
+		e.interpret(result.Responses, answerLost)
 	case err == nil && result.Succeeded:
 		for _, member := range e.current.members {
 			e.outcomes[member] = Outcome{ModRevision: result.Revision}
 		}
 		e.current = nil
 	case err == nil:
-		e.interpret(result.Responses, false)
+		e.interpret(result.Responses, answerRead)
 	case errors.Is(err, fence.ErrUnknown):
 		e.unknown, e.readBack = true, true
 	case e.unknown:
@@ -114,8 +114,16 @@ func (e *Exchange) fail(err error) {
 	e.current = nil
 }
 
+// answer says whether the answer to a transaction arrived.
+type answer uint8 // of one transaction
+
+const (
+	answerRead answer = iota + 1
+	answerLost        // what was written is read back
+)
+
 // interpret judges each member by what was read.
-func (e *Exchange) interpret(responses []kv.Response, lost bool) {
+func (e *Exchange) interpret(responses []kv.Response, answer answer) {
 	current := e.current
 	e.current = nil
 	e.attempts++
@@ -128,7 +136,7 @@ func (e *Exchange) interpret(responses []kv.Response, lost bool) {
 			e.outcomes[member] = Outcome{ModRevision: revision, reads: own}
 		case fate == verdictStale:
 			e.outcomes[member] = Outcome{Err: err, reads: own}
-		case lost && e.resend == resendNot:
+		case answer == answerLost && e.resend == resendNot:
 			e.outcomes[member] = Outcome{Err: fence.ErrUnknown, reads: own}
 		case e.attempts >= attemptsMax:
 			e.outcomes[member] = Outcome{Err: e.exhausted(), reads: own}
@@ -139,7 +147,7 @@ func (e *Exchange) interpret(responses []kv.Response, lost bool) {
 	if len(again) == 0 {
 		return
 	}
-	if !lost && len(again) == len(current.members) {
+	if answer == answerRead && len(again) == len(current.members) {
 		// Nobody is to blame by what was read: each alone.
 		for _, member := range again {
 			e.queue = append(e.queue, packParts(e.shared, e.parts, []int{member}, 1)...)

@@ -81,14 +81,6 @@ func (m *mirror) next() epochstore.Update {
 	return update
 }
 
-// until takes updates in until the state is that of the revision.
-func (m *mirror) until(revision int64) {
-	m.w.t.Helper()
-	for m.revision < revision {
-		m.next()
-	}
-}
-
 // stored returns what the store holds of some kinds now, and its revision.
 func (w *world) stored(kinds ...record.Kind) (map[string]int64, int64) {
 	out := map[string]int64{}

@@ -49,7 +49,7 @@ const (
 	KindBarrier
 )
 
-var kindNames = [...]string{
+var kindNames = [...]string{ //nolint:gochecknoglobals // read only
 	KindBootstrap: "bootstrap", KindBootstrapReply: "bootstrap_reply", KindPlace: "place", KindStop: "stop",
 	KindStatuses: "statuses", KindClose: "close", KindClosed: "closed", KindHeartbeat: "heartbeat",
 	KindListStatuses: "list_statuses", KindRejected: "rejected", KindBarrier: "barrier",
@@ -176,7 +176,7 @@ const (
 	DispatcherFailed   // stopped by itself; Fault says why
 )
 
-var dispatcherStateNames = [...]string{
+var dispatcherStateNames = [...]string{ //nolint:gochecknoglobals // read only
 	DispatcherStarting: "starting", DispatcherRunning: "running", DispatcherStopping: "stopping",
 	DispatcherStopped: "stopped", DispatcherFailed: "failed",
 }

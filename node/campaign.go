@@ -27,7 +27,7 @@ func (l *life) campaign(ctx context.Context) error {
 		lead, err := l.store.Campaign(ctx, l.session, l.id)
 		if err != nil {
 			if ctx.Err() != nil || errors.Is(err, epochstore.ErrSessionOver) {
-				return nil // the session ends the life by itself
+				return nil //nolint:nilerr // the session ends the life by itself
 			}
 			l.log.Warn("election failed; trying again", zap.Error(err))
 			wait(ctx, campaignPause)

@@ -49,15 +49,15 @@ func RunDev(ctx context.Context, config DevConfig) error {
 	if config.Stderr == nil {
 		config.Stderr = os.Stderr
 	}
-	etcdClient, err := devAddr(DefaultEtcdClientURL[len("http://"):])
+	etcdClient, err := devAddr(ctx, DefaultEtcdClientURL[len("http://"):])
 	if err != nil {
 		return err
 	}
-	etcdPeer, err := devAddr(DefaultEtcdPeerURL[len("http://"):])
+	etcdPeer, err := devAddr(ctx, DefaultEtcdPeerURL[len("http://"):])
 	if err != nil {
 		return err
 	}
-	peerAddr, err := devAddr(DefaultPeerAddr)
+	peerAddr, err := devAddr(ctx, DefaultPeerAddr)
 	if err != nil {
 		return err
 	}
@@ -83,9 +83,9 @@ func RunDev(ctx context.Context, config DevConfig) error {
 }
 
 // devAddr returns the usual address if it is free, else one with another port: a demo takes what there is.
-func devAddr(usual string) (string, error) {
+func devAddr(ctx context.Context, usual string) (string, error) {
 	for _, addr := range []string{usual, "127.0.0.1:0"} {
-		listener, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp", addr) //nolint:forbidigo // at once
+		listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", addr)
 		if err != nil {
 			continue
 		}
@@ -158,7 +158,7 @@ func work(ctx context.Context, store *clientv3.Client) error {
 			_, err = store.Put(ctx, key, fmt.Sprintf("change %d", count))
 		}
 		if ctx.Err() != nil {
-			return nil
+			return nil //nolint:nilerr // it was asked to end
 		}
 		if err != nil {
 			return fmt.Errorf("node: demo: %w", err)

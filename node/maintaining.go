@@ -79,9 +79,6 @@ func (b bounded) Bound(ctx context.Context) (context.Context, context.CancelFunc
 	}
 }
 
-// epochRecords keeps the epoch records as they are watched, for hosts that take whole listings.
-type epochRecords map[changefeed.ID]maintainer.Ownership
-
 // ownership returns a watched epoch record with what pins it; false if it was deleted or does not parse. One that does
 // not parse owns nothing: who ran under the one before keeps to that until the record is mended or bumped over.
 func ownership(change epochstore.Change) (maintainer.Ownership, bool) {

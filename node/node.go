@@ -60,7 +60,7 @@ func Run(ctx context.Context, config Config) error {
 	if err != nil {
 		return err
 	}
-	defer func() { _ = log.Sync() }()
+	defer func() { _ = log.Sync() }() //nolint:errcheck // there is no other place to say so
 	p := &process{config: config, log: log, fatal: make(chan error, 1)}
 	defer p.close()
 	starting, cancel := context.WithTimeout(ctx, config.StartTimeout)

@@ -257,7 +257,7 @@ func (e evicting) Acknowledge(ctx context.Context, done dispatcher.Acknowledgeme
 // ignoreEnd returns nil for an error that the end of ctx has caused.
 func ignoreEnd(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
-		return nil
+		return nil //nolint:nilerr // which is what it is for
 	}
 	return err
 }

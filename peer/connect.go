@@ -217,7 +217,7 @@ func (p *Peers) connect(ctx context.Context, l *link) (wasUp bool, err error) {
 }
 
 func (p *Peers) greet(ends grpc.BidiStreamingClient[peerpb.Frame, peerpb.Frame], l *link, generation uint64) error {
-	_ = ends.Send(p.hello(l.id, generation)) // the receive tells what is wrong
+	_ = ends.Send(p.hello(l.id, generation)) //nolint:errcheck // the receive tells what is wrong
 	frame, err := ends.Recv()
 	if err != nil {
 		return fmt.Errorf("peer: hello: %w", err)

@@ -77,7 +77,7 @@ func (q *queue) supersede(item *waiting, beat message.Heartbeat) (keep, supersed
 		q.note(item)
 		return true, false
 	}
-	waits, _ := other.envelope.Body.(message.Heartbeat)
+	waits, _ := other.envelope.Body.(message.Heartbeat) //nolint:errcheck // only heartbeats are noted there
 	order := other.envelope.Epoch.Compare(item.envelope.Epoch)
 	if order > 0 || order == 0 && waits.Number > beat.Number {
 		if len(beat.Changed) == 0 {

@@ -125,7 +125,7 @@ func firstFault(details ...string) string {
 }
 
 // when returns the detail if the condition holds.
-func when(broken bool, detail string) string {
+func when(broken bool, detail string) string { //nolint:revive // a row of a table
 	if broken {
 		return detail
 	}

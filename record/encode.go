@@ -118,7 +118,7 @@ func appendField(object []byte, name string, raw json.RawMessage) ([]byte, error
 }
 
 // fieldNames holds the JSON names of each record type, and is never changed after it was made.
-var fieldNames = func() map[reflect.Type]map[string]bool {
+var fieldNames = func() map[reflect.Type]map[string]bool { //nolint:gochecknoglobals // read only
 	out := map[reflect.Type]map[string]bool{}
 	for _, r := range []Record{
 		&Meta{}, &Node{}, &Name{}, &Drain{}, &Candidate{}, &Spec{}, &Epoch{}, &Handoff{}, &Status{}, &History{}, &Eviction{},
@@ -132,7 +132,6 @@ var fieldNames = func() map[reflect.Type]map[string]bool {
 
 func collectFields(t reflect.Type, names map[string]bool) {
 	for field := range t.Fields() {
-		field := field
 		name, _, _ := strings.Cut(field.Tag.Get("json"), ",")
 		switch {
 		case field.Anonymous:

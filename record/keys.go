@@ -28,7 +28,7 @@ const (
 	KindEviction
 )
 
-var kindFolders = [...]string{
+var kindFolders = [...]string{ //nolint:gochecknoglobals // read only
 	KindMeta: "meta", KindNode: "nodes", KindName: "names", KindDrain: "drains", KindCandidate: "coordinator",
 	KindSpec: "specs", KindEpoch: "epochs", KindHandoff: "handoffs", KindStatus: "status", KindHistory: "history",
 	KindEviction: "evictions",

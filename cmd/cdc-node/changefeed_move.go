@@ -14,6 +14,6 @@ func newChangefeedMove(c *common) *cobra.Command {
 		},
 	})
 	cmd.Flags().StringVar(&to, "to", "", "name or id of the node")
-	_ = cmd.MarkFlagRequired("to")
+	_ = cmd.MarkFlagRequired("to") //nolint:errcheck // the flag is there
 	return cmd
 }

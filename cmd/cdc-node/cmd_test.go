@@ -84,7 +84,7 @@ func TestExitCodesOfOthers(t *testing.T) {
 	require.Equal(t, exitUnreachable, exitCode(&changefeed.Fault{Code: changefeed.CodeRequestInvalid, Err: syscall.EADDRINUSE}), "a port is taken")
 	require.Equal(t, exitConflict, exitCode(&changefeed.Fault{Code: changefeed.CodeNameTaken}))
 	require.Equal(t, exitFailed, exitCode(errors.New("anything")))
-	require.Equal(t, "one; two", oneLine(errors.New("one\n two\n")))
+	require.Equal(t, "one; two", oneLine(errors.New("one\n two\n"))) //nolint:revive // what the test is about
 
 	release := make(chan struct{})
 	slow := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {

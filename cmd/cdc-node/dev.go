@@ -25,7 +25,7 @@ func newDev() *cobra.Command {
 				remove = func() error { return os.RemoveAll(config.DataDir) }
 			}
 			defer func() { err = errors.Join(err, remove()) }()
-			ctx, stop := untilSignal(cmd.Context(), func() { _ = remove() })
+			ctx, stop := untilSignal(cmd.Context(), func() { _ = remove() }) //nolint:errcheck // the process ends at once
 			defer stop()
 			config.Version = version
 			return node.RunDev(ctx, config)

@@ -62,7 +62,9 @@ func cat(ctx context.Context, w io.Writer, config file.ReaderConfig, name, names
 		case err != nil:
 			return errors.Join(err, out.Flush())
 		}
-		_, _ = out.Write(item.Line)
+		if _, err := out.Write(item.Line); err != nil {
+			return fmt.Errorf("write: %w", err)
+		}
 		if err := out.WriteByte('\n'); err != nil {
 			return fmt.Errorf("write: %w", err)
 		}

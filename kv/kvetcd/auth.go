@@ -100,14 +100,14 @@ func (t *tokenSource) fetch(ctx context.Context) (string, error) {
 // forget drops the token if err says that etcd does not take it. The request itself is not sent again here.
 func (t *tokenSource) forget(err error) {
 	switch rpctypes.Error(err) {
-	case rpctypes.ErrInvalidAuthToken, rpctypes.ErrAuthOldRevision, rpctypes.ErrUserEmpty:
+	case rpctypes.ErrInvalidAuthToken, rpctypes.ErrAuthOldRevision, rpctypes.ErrUserEmpty: //nolint:errorlint // switched on is etcd's own error, not a wrapped one
 		t.mu.Lock()
 		defer t.mu.Unlock()
 		t.known = false
 	}
 }
 
-func (t *tokenSource) watchUnary(ctx context.Context, method string, request, reply any, connection *grpc.ClientConn,
+func (t *tokenSource) watchUnary(ctx context.Context, method string, request, reply any, connection *grpc.ClientConn, //nolint:revive // gRPC's signature
 	invoke grpc.UnaryInvoker, options ...grpc.CallOption,
 ) error {
 	err := invoke(ctx, method, request, reply, connection, options...)
@@ -117,7 +117,7 @@ func (t *tokenSource) watchUnary(ctx context.Context, method string, request, re
 	return err
 }
 
-func (t *tokenSource) watchStream(ctx context.Context, desc *grpc.StreamDesc, connection *grpc.ClientConn, method string,
+func (t *tokenSource) watchStream(ctx context.Context, desc *grpc.StreamDesc, connection *grpc.ClientConn, method string, //nolint:revive // gRPC's signature
 	open grpc.Streamer, options ...grpc.CallOption,
 ) (grpc.ClientStream, error) {
 	stream, err := open(ctx, desc, connection, method, options...)

@@ -150,7 +150,7 @@ func (s *Store) KeepAlive(ctx context.Context, id kv.LeaseID) (kv.Lease, error) 
 		return kv.Lease{}, readError("keep alive", clientv3.ContextError(ctx, err))
 	}
 	// The reason of a failed send comes from the receive.
-	_ = stream.Send(&pb.LeaseKeepAliveRequest{ID: int64(id)})
+	_ = stream.Send(&pb.LeaseKeepAliveRequest{ID: int64(id)}) //nolint:errcheck // the receive tells what is wrong
 	answer, err := stream.Recv()
 	if err != nil {
 		return kv.Lease{}, readError("keep alive", clientv3.ContextError(ctx, err))

@@ -40,7 +40,7 @@ func (s *Store) Watch(ctx context.Context, request kv.WatchRequest) kv.Watch {
 		defer close(w.responses)
 		streamCtx, cancel := context.WithCancel(clientv3.WithRequireLeader(ctx))
 		defer cancel()
-		defer context.AfterFunc(s.client.Ctx(), cancel)()
+		defer context.AfterFunc(s.client.Ctx(), cancel)() //nolint:contextcheck // the watch lives as its caller says
 		last := s.stream(streamCtx, w, request)
 		if s.client.Ctx().Err() != nil {
 			last.Err = kv.ErrClosed

@@ -253,7 +253,7 @@ func ending(b *bench) {
 	require.ErrorIs(b.t, err, context.Canceled)
 	require.NotErrorIs(b.t, err, fence.ErrUnknown, "it was not sent")
 	require.Error(b.t, watch.RequestProgress(ctx))
-	for range watch.Responses() { //nolint:revive // until it is closed
+	for range watch.Responses() { // until it is closed
 	}
 	open := b.watch(1 << 40)
 	require.NoError(b.t, b.Close())

@@ -13,7 +13,7 @@ import (
 	"fencerow/kv/kvtest"
 )
 
-var etcd *kvtest.Etcd //nolint:gochecknoglobals // one member for the package's tests
+var etcd *kvtest.Etcd // one member for the package's tests
 
 func TestMain(m *testing.M) {
 	var err error

@@ -171,9 +171,9 @@ func (p *pair) toReal(txn kv.Txn) kv.Txn {
 	return translated
 }
 
-func (p *pair) fromRealHeader(real, memory kv.Header) kv.Header {
-	require.NotZero(p.t, real.ClusterID)
-	return kv.Header{ClusterID: memory.ClusterID, Revision: real.Revision - p.offset}
+func (p *pair) fromRealHeader(actual, memory kv.Header) kv.Header {
+	require.NotZero(p.t, actual.ClusterID)
+	return kv.Header{ClusterID: memory.ClusterID, Revision: actual.Revision - p.offset}
 }
 
 // fromRealPairs gives pairs the memory's numbers.

@@ -155,7 +155,7 @@ func (r textRow) Size() int { return len(r) }
 func FuzzDecodeState(f *testing.F) {
 	l := newLayout(identity, "/a/", "/b/")
 	head := headRecord{Head: sink.Head{Identity: identity, Floor: 1}, Target: "/b/", NextClaim: 3}
-	f.Add([]byte(head.encode()), []byte(`{"epoch":1,"seq":1,"start":""}`), []byte(`[{"start":"","position":"4"}]`), []byte(`[]`))
+	f.Add(head.encode(), []byte(`{"epoch":1,"seq":1,"start":""}`), []byte(`[{"start":"","position":"4"}]`), []byte(`[]`))
 	f.Fuzz(func(t *testing.T, head, claim, marks, rest []byte) {
 		s, err := decodeState(l, []kv.Pair{
 			{Key: l.head(), Value: head}, {Key: l.claim(1), Value: claim}, {Key: l.marks(1), Value: marks}, {Key: l.rest(), Value: rest},

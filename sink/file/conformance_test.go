@@ -56,10 +56,10 @@ func (d *target) OpenFaulty(t testing.TB, as sink.Identity, crash sinktest.Crash
 func (d *target) Read(t testing.TB, as sink.Identity) []sinktest.Entry {
 	t.Helper()
 	lines := obviousLines(t, d.directory, string(as.UID))
-	real := readLines(t, d.directory, as.UID)
-	slices.Sort(real)
+	read := readLines(t, d.directory, as.UID)
+	slices.Sort(read)
 	sorted := slices.Sorted(slices.Values(lines))
-	require.Equal(t, sorted, real, "the two readers must take the same changes")
+	require.Equal(t, sorted, read, "the two readers must take the same changes")
 	var entries []sinktest.Entry
 	for _, line := range readLines(t, d.directory, as.UID) {
 		entries = append(entries, obviousEntry(t, line))

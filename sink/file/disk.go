@@ -136,7 +136,7 @@ func removeTemporaries(d disk, directory string, before time.Time) {
 			continue
 		}
 		if info, err := entry.Info(); err == nil && info.ModTime().Before(before) {
-			_ = d.Remove(filepath.Join(directory, entry.Name())) // tried again at the next raise
+			_ = d.Remove(filepath.Join(directory, entry.Name())) //nolint:errcheck // tried again at the next raise
 		}
 	}
 }

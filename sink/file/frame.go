@@ -49,7 +49,7 @@ const lineBytesMax = recordBytesMax
 // payloadBytesMax bounds what a reader takes into memory for one batch. A batch has at most a few MiB, or one change.
 const payloadBytesMax = 512 << 20
 
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+var castagnoli = crc32.MakeTable(crc32.Castagnoli) //nolint:gochecknoglobals // read only
 
 const (
 	checksumHead  = `,"crc":"`
@@ -154,10 +154,10 @@ func readPayload(r *bufio.Reader, size int64) ([]byte, error) {
 
 // The coders are safe for concurrent use and hold memory, so a process has one of each, made on first use.
 var (
-	zstdEncoder = sync.OnceValues(func() (*zstd.Encoder, error) {
+	zstdEncoder = sync.OnceValues(func() (*zstd.Encoder, error) { //nolint:gochecknoglobals // one for the process
 		return zstd.NewWriter(nil, zstd.WithEncoderConcurrency(2), zstd.WithEncoderLevel(zstd.SpeedFastest))
 	})
-	zstdDecoder = sync.OnceValues(func() (*zstd.Decoder, error) {
+	zstdDecoder = sync.OnceValues(func() (*zstd.Decoder, error) { //nolint:gochecknoglobals // one for the process
 		return zstd.NewReader(nil, zstd.WithDecoderConcurrency(2), zstd.WithDecoderMaxMemory(payloadBytesMax))
 	})
 )

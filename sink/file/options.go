@@ -11,19 +11,19 @@ import (
 
 // The options of this kind of sink.
 var (
-	optionRotateBytes = changefeed.Option{
+	optionRotateBytes = changefeed.Option{ //nolint:gochecknoglobals // read only
 		Name: "rotate_bytes", Default: "64MiB", Check: check(parseBytes),
 		Doc: "begin a new file when one has this many bytes: a number, or one with KiB, MiB or GiB, at least 4KiB",
 	}
-	optionRotateInterval = changefeed.Option{
+	optionRotateInterval = changefeed.Option{ //nolint:gochecknoglobals // read only
 		Name: "rotate_interval", Default: "1h", Check: check(parseInterval),
 		Doc: "begin a new file when one is this old: a duration such as 10m or 1h, at least 1s, or 0 for never",
 	}
-	optionCompress = changefeed.Option{
+	optionCompress = changefeed.Option{ //nolint:gochecknoglobals // read only
 		Name: "compress", Default: "none", Check: check(parseCompress),
 		Doc: "how new files are compressed: none, or zstd (read with zstdcat)",
 	}
-	optionRetain = changefeed.Option{
+	optionRetain = changefeed.Option{ //nolint:gochecknoglobals // read only
 		Name: "retain", Default: "0", Check: check(parseInterval),
 		Doc: "delete whole files that were written to longer ago than this: a duration such as 168h, at least 1s, or 0 to keep all",
 	}

@@ -202,7 +202,7 @@ func (w *Writer) appendBatch(batch sink.Batch) (int64, error) {
 	n, err := w.file.Write(w.frame)
 	if err != nil && n < len(w.frame) {
 		// What is there of it is not whole, so nobody counts it, before or after this.
-		_ = w.file.Truncate(w.size)
+		_ = w.file.Truncate(w.size) //nolint:errcheck // what is there of it counts for nobody
 		return 0, err
 	}
 	w.sink.step(pointWriteDone)
@@ -313,7 +313,7 @@ func (w *Writer) begin() error {
 	framed := appendLine(nil, line, id.compress)
 	if _, err := file.Write(framed); err != nil {
 		err = errors.Join(err, file.Close())
-		_ = w.sink.disk.Remove(id.name(w.sink.directory))
+		_ = w.sink.disk.Remove(id.name(w.sink.directory)) //nolint:errcheck // a header that is not whole counts for nobody
 		return err
 	}
 	w.file, w.segment, w.began = file, id.number, w.sink.now()

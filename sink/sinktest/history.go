@@ -133,7 +133,7 @@ func entryOf(c change.Change) Entry {
 	if c.Op == change.OpDelete {
 		return Entry{Key: string(c.Key), Deleted: true}
 	}
-	kv, _ := c.After.(*change.KV)
+	kv, _ := c.After.(*change.KV) //nolint:errcheck // what the suite made itself
 	return Entry{Key: string(c.Key), Value: string(kv.Value)}
 }
 

@@ -35,7 +35,6 @@ func (h *history) write(ctx context.Context, prefix string, n, writer int) error
 		}
 		if i%17 == 16 { // of a key that is written at once, so that there is something to delete
 			writes = []sourcetest.Write{{Key: fmt.Sprintf("%szz-%d", prefix, writer), Deleted: true}}
-			i++
 		}
 		var ops []clientv3.Op
 		for _, w := range writes {

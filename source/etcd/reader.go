@@ -61,7 +61,7 @@ func (s *Source) Read(ctx context.Context, request source.Request) (source.Reade
 // reader is one request being read: first the snapshots of pieces that have none, then all that changes.
 type reader struct {
 	source *Source
-	life   context.Context // from Read until Close; the streams live in it
+	life   context.Context //nolint:containedctx // from Read until Close; the streams live in it
 	cancel context.CancelCauseFunc
 	span   changefeed.Span
 	pieces []marked
@@ -120,7 +120,7 @@ func (r *reader) Progress() (source.Progress, bool) { return r.progress.load() }
 func (r *reader) step(ctx context.Context) (source.Event, error) {
 	for {
 		if r.snapshot == nil && slices.ContainsFunc(r.pieces, unread) {
-			r.startSnapshot()
+			r.startSnapshot() //nolint:contextcheck // its streams live as long as the reader
 		}
 		if r.snapshot == nil {
 			return r.follow(ctx)
@@ -143,7 +143,7 @@ func (r *reader) follow(ctx context.Context) (source.Event, error) {
 		}
 		r.tail = newTail(r.source, r.span, r.room, int64(lowest))
 	}
-	next, err := r.tail.read(lives{life: r.life, making: ctx})
+	next, err := r.tail.read(lives{life: r.life, making: ctx}) //nolint:contextcheck // its streams live as long as the reader
 	if err != nil {
 		return source.Event{}, err
 	}

@@ -64,7 +64,7 @@ type watchFrom struct {
 const openMax = 3 * time.Second
 
 // lives says how long something lives, and how long its making may take.
-type lives struct{ life, making context.Context }
+type lives struct{ life, making context.Context } //nolint:containedctx // two lifetimes, and which is which
 
 // openStream starts a watch.
 func openStream(over lives, connection *grpc.ClientConn, from watchFrom, room *room) (*stream, error) {

@@ -162,6 +162,7 @@ func (a *answer) decode(data []byte) error {
 					a.cluster = value
 				case headerRevision:
 					a.revision = int64(value)
+				default: // of no use here
 				}
 				return nil
 			})
@@ -177,6 +178,7 @@ func (a *answer) decode(data []byte) error {
 			a.fragment = value != 0
 		case responseEvents:
 			events++
+		default: // of no use here
 		}
 		return nil
 	})
@@ -216,6 +218,7 @@ func (w *watched) decode(data []byte) error {
 		case eventPrevKV:
 			w.prev = new(change.KV)
 			return decodeKV(content, w.prev)
+		default: // of no use here
 		}
 		return nil
 	})
@@ -240,6 +243,7 @@ func decodeKV(data []byte, into *change.KV) error {
 			into.Version = int64(value)
 		case kvLease:
 			into.Lease = int64(value)
+		default: // of no use here
 		}
 		return nil
 	})

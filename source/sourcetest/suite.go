@@ -71,7 +71,7 @@ func Run(t *testing.T, subject Subject) {
 type suite struct {
 	Subject
 	*testing.T
-	ctx    context.Context
+	ctx    context.Context //nolint:containedctx // one case, from beginning to end
 	random *rand.Rand
 
 	mu  sync.Mutex
@@ -79,7 +79,7 @@ type suite struct {
 }
 
 func (s *suite) open() source.Source {
-	opened := s.Subject.Open(s.T)
+	opened := s.Open(s.T)
 	s.Cleanup(func() { require.NoError(s, opened.Close()) })
 	return opened
 }
