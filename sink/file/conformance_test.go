@@ -21,7 +21,7 @@ func TestConformance(t *testing.T) {
 		"small and zstd": {"compress": "zstd", "rotate_bytes": "4096"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			sinktest.Run(t, sinktest.Harness{New: func(t testing.TB) sinktest.Target {
+			sinktest.Run(t, sinktest.Harness{Short: raced, New: func(t testing.TB) sinktest.Target {
 				return &target{directory: filepath.Join(t.TempDir(), "orders"), options: options}
 			}})
 		})

@@ -41,6 +41,9 @@ func TestTornTails(t *testing.T) {
 			all := p.read()
 			require.Len(t, all, 5)
 			for cut := start; cut <= int64(len(whole)); cut++ {
+				if raced && cut%5 > 0 && cut != end-1 && cut != end && cut != int64(len(whole)) {
+					continue
+				}
 				require.NoError(t, os.WriteFile(data, whole[:cut], fileMode))
 				if cut == int64(len(whole)) {
 					require.Equal(t, all, p.read())
