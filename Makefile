@@ -24,6 +24,7 @@ generate: ## the code that is made from peer.proto
 
 unit: ## every package but the process suite, with the race detector
 	$(GO) test -race -timeout 8m $$($(GO) list ./... | grep -v /integration)
+	$(GO) test -timeout 4m ./sink/file # under the race detector it crashes at every fourth effect only, else at each
 
 integration: ## real processes: killed, stopped, restarted
 	$(GO) test -timeout 12m -count=1 -v ./integration/...
