@@ -158,6 +158,10 @@ func (f *flight) drive(ctx context.Context, store *Store, exchanges []*Exchange)
 		f.group.SetLimit(TxnsInFlightMax)
 	}
 	for _, exchange := range exchanges {
+		if store.inTurn {
+			store.drive(ctx, exchange)
+			continue
+		}
 		f.group.Go(func() error {
 			store.drive(ctx, exchange)
 			return nil
@@ -220,6 +224,11 @@ func (l *Lead) Remove(ctx context.Context, removal Removal) error {
 	if err := checkRemoval(removal); err != nil {
 		return err
 	}
+	if outlives(removal.Epoch) {
+		if err := l.RaiseFloor(ctx, removal.Epoch.Record.Epoch); err != nil {
+			return err
+		}
+	}
 	exchange, err := removeExchange(l.store.keys, &l.term, removal, l.store.now())
 	if err != nil {
 		return err
@@ -233,6 +242,11 @@ func (l *Lead) Remove(ctx context.Context, removal Removal) error {
 // ForceRemove is Remove whatever the records of owner and desired state say. Who owns the changefeed learns of it by
 // its watch; until then it may still write to a sink that cannot compare tokens.
 func (l *Lead) ForceRemove(ctx context.Context, removal Removal) error {
+	if outlives(removal.Epoch) {
+		if err := l.RaiseFloor(ctx, removal.Epoch.Record.Epoch); err != nil {
+			return err
+		}
+	}
 	exchange, err := removeExchange(l.store.keys, &l.term, removal, l.store.now())
 	if err != nil {
 		return err

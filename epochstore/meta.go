@@ -78,3 +78,10 @@ func (s *Store) changeMeta(ctx context.Context, term *Term, change func(*record.
 	}
 	return putSeen(&changed, meta.CreateRevision, outcome.ModRevision), nil
 }
+
+// outlives reports whether an epoch lies above the revision that its record was written at, as one made with the floor
+// may. Once its record is deleted nothing else would keep it from being handed out again, so the floor must be above it
+// first. Crash in between: the floor is higher than it need be.
+func outlives(epoch Seen[record.Epoch]) bool {
+	return epoch.Record != nil && fence.Epoch(epoch.ModRevision).OlderThan(epoch.Record.Epoch)
+}

@@ -145,6 +145,11 @@ func (s *Store) ForceRemove(ctx context.Context, id changefeed.ID) error {
 		if err != nil {
 			return err
 		}
+		if outlives(view.Epoch) {
+			if err := s.RaiseFloor(ctx, view.Epoch.Record.Epoch); err != nil {
+				return err
+			}
+		}
 		exchange, err := removeExchange(s.keys, nil,
 			Removal{ID: id, Spec: view.Spec, Epoch: view.Epoch, Status: view.Status}, s.now())
 		if err != nil {
