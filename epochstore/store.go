@@ -53,11 +53,21 @@ type Store struct {
 	kv   kv.Store
 	keys record.Keys
 	wall func() time.Time
+
+	inTurn bool // transactions are sent one after another
 }
 
 // New returns a store of the cluster's records. wall stamps what people read; no decision depends on it.
 func New(store kv.Store, keys record.Keys, wall func() time.Time) *Store {
 	return &Store{kv: store, keys: keys, wall: wall}
+}
+
+// InTurn returns a store of the same records that sends its transactions one after another, and starts no goroutine: for
+// a caller that must be the only one to run, as a simulator is.
+func (s *Store) InTurn() *Store {
+	turned := *s
+	turned.inTurn = true
+	return &turned
 }
 
 // Keys returns the keys of the cluster.
