@@ -5,7 +5,7 @@ BIN := bin/cdc-node
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS := -s -w -X main.version=$(VERSION)
 
-.PHONY: build check lint generate unit test sim integration bench fuzz image compose-test clean
+.PHONY: build check lint generate unit test sim model mutants integration bench fuzz image compose-test clean
 
 build: ## the binary, static
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN) ./cmd/cdc-node
@@ -34,6 +34,12 @@ test: ## all tests, installing what they need
 
 bench: ## speed against real baselines; writes docs/benchmarks.md, exits 1 below the table
 	$(GO) run ./bench
+
+model: ## the protocol's models, exhaustively, each fence also removed
+	docs/spec/check
+
+mutants: ## every fence of the code removed: which test notices
+	tools/mutants
 
 fuzz: ## every decoder of bytes from outside, FUZZTIME each
 	tools/fuzz

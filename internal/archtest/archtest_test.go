@@ -54,11 +54,13 @@ var rooms = map[string][]string{
 	"api/shape":  {"fence", "changefeed", "change", "record"},
 	"node":       {"*"},
 
-	"cmd/cdc-node":      {"*"},
-	"integration":       {"*"},
-	"internal/archtest": {},
-	"internal/sim":      {"*"},
-	"bench":             {"*"},
+	"cmd/cdc-node":                 {"*"},
+	"integration":                  {"*"},
+	"internal/archtest":            {},
+	"internal/mutants":             {},
+	"internal/mutants/cmd/mutants": {"internal/mutants"},
+	"internal/sim":                 {"*"},
+	"bench":                        {"*"},
 }
 
 // outside says who may import a module that is kept behind one door. A package matches by prefix.
