@@ -63,7 +63,7 @@ func (n *node) start() {
 	l := &life{world: w, node: n, id: changefeed.NodeID(w.word(n.name + "-"))}
 	l.clock = &clock{world: w, offset: w.between(time.Second, time.Hour), rate: n.rate, since: w.now}
 	l.kv = &client{world: w, life: l, from: n.index, to: w.etcd}
-	l.store = epochstore.New(l.kv, w.plan.Keys, w.wall)
+	l.store = epochstore.New(l.kv, w.plan.Keys, w.wall).InTurn()
 	n.life = l
 	w.say("process   %s starts", l.id)
 	w.spawn(l, l.run)

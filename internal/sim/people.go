@@ -21,7 +21,7 @@ type people struct {
 
 func newPeople(w *World) *people {
 	p := &people{world: w, kv: &client{world: w, from: atPeople, to: w.etcd}}
-	p.store = epochstore.New(p.kv, w.plan.Keys, w.wall)
+	p.store = epochstore.New(p.kv, w.plan.Keys, w.wall).InTurn()
 	return p
 }
 
