@@ -66,7 +66,7 @@ const (
 	etcdLook        = 100 * time.Millisecond
 	settleLook      = 500 * time.Millisecond
 	// faultsMax ends the faults of a run in which hardly anything can happen.
-	faultsMax = 15 * time.Minute
+	faultsMax = 3 * time.Hour
 )
 
 func newServer(w *World, name string, place int, id uint64) *server {
