@@ -213,7 +213,7 @@ func (r *runner) step(ctx context.Context, in Input) Outcome {
 // watch keeps the summary for others, and logs what changed.
 func (r *runner) watch(view View) {
 	before := r.view.Swap(&view)
-	if before == nil || before.State != view.State {
+	if view.State != "" && (before == nil || before.State != view.State) {
 		r.log.Info("state changed", zap.String("state", string(view.State)), zap.Stringer("checkpoint", view.Checkpoint))
 	}
 	if view.Settled && !r.metered.settled {

@@ -157,7 +157,8 @@ func (l *life) run(ctx context.Context) error {
 	group.Go(func() error { defer close(maintained); return l.maintainers.Run(maintaining) })
 	group.Go(func() error { defer close(dispatched); return l.dispatchers.Run(dispatching) })
 	group.Go(func() error { return l.publish(work, registration) })
-	l.log.Info("joined", zap.String("name", l.process.config.Name), zap.Duration("session_ttl", l.session.TTL()))
+	l.log.Info("joined", zap.String("name", registration.Node.Name), zap.Duration("session_ttl", l.session.TTL()),
+		zap.String("http", registration.Node.HTTP), zap.String("peer", registration.Node.Peer))
 	select {
 	case <-work.Done():
 	case <-ctx.Done():
