@@ -100,6 +100,12 @@ inline send(i) {
 
 #define LEFT(t) ((COVERS(t, 0) && have[0] < LAST) || (COVERS(t, 1) && have[1] < LAST))
 
+#ifdef READ_FIRST
+#define READ read
+#else
+#define READ true
+#endif
+
 proctype dispatcher(byte me) {
 	byte incarnation;
 	byte have[KEYS]; /* what the claim answered, and what was written since */
@@ -109,11 +115,7 @@ end:	do
 #ifdef READ_FIRST
 	:: atomic { !claimed && !read && !over && !stopped[me] -> have[0] = position[0]; have[1] = position[1]; read = true }
 #endif
-	:: atomic { !claimed && !over && !stopped[me] && claims[me] < CLAIMS(me) && (EPOCH(me) == 1 || begun)
-#ifdef READ_FIRST
-		&& read
-#endif
-		->
+	:: atomic { !claimed && READ && !over && !stopped[me] && claims[me] < CLAIMS(me) && (EPOCH(me) == 1 || begun) ->
 		claims[me]++;
 		if
 		:: F22_FLOOR(me) && F22_TOKEN(me) ->
