@@ -213,7 +213,7 @@ func (m *mark) withoutEffect(node *ast.ExprStmt) ([]Mutant, error) {
 	if call, ok := node.X.(*ast.CallExpr); ok && len(call.Args) == 1 {
 		if effect, ok := call.Args[0].(*ast.CompositeLit); ok {
 			if next, known := steps(m.text(effect.Type)); known {
-				return []Mutant{m.mutant(m.text(effect.Type)+" left out", m.replace(node.Pos(), node.End(), next))}, nil
+				return []Mutant{m.mutant(m.text(effect.Type)+" left out", m.replace(node.Pos(), node.End(), "_ = "+m.text(effect)+"; "+next))}, nil
 			}
 		}
 	}
