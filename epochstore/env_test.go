@@ -71,9 +71,13 @@ func etcdWorld(t testing.TB) *world {
 	return newWorld(t, store)
 }
 
+// worlds counts them, so that a test that runs again finds nothing of its last run.
+var worlds atomic.Int64
+
 func newWorld(t testing.TB, raw kv.Store) *world {
 	t.Helper()
-	keys, err := record.NewKeys(strings.NewReplacer("/", "-", "#", "-").Replace(t.Name()))
+	name := strings.NewReplacer("/", "-", "#", "-").Replace(t.Name())
+	keys, err := record.NewKeys(fmt.Sprintf("%s-%d", name, worlds.Add(1)))
 	require.NoError(t, err)
 	ctx, cancel := context.WithTimeout(t.Context(), testLimit)
 	t.Cleanup(cancel)

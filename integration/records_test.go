@@ -25,10 +25,11 @@ func (w *world) damage(via, kind, damage string) {
 	key := "/cdc/default/" + kind + "/default/copy"
 	w.awaitState("copy", "running")
 	eventually(w.t, key+" is there", func() error {
-		if got, err := w.etcd.client.Get(w.t.Context(), key); err != nil || got.Count == 0 {
-			return fmt.Errorf("it is not (%v)", err)
+		got, err := w.etcd.client.Get(w.t.Context(), key)
+		if err == nil && got.Count == 0 {
+			err = fmt.Errorf("%s is not there", key)
 		}
-		return nil
+		return err
 	})
 	good, err := w.etcd.client.Get(w.t.Context(), key)
 	require.NoError(w.t, err)

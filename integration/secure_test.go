@@ -207,11 +207,13 @@ func TestSecuredCluster(t *testing.T) {
 		return f, out.stdout, json.Unmarshal([]byte(out.stdout), &f)
 	}
 	var seen strings.Builder // all that was shown
-	create := []string{"changefeed", "create", "copy", "--start", "snapshot",
+	create := []string{
+		"changefeed", "create", "copy", "--start", "snapshot",
 		"--source", "etcd://copier:${env:COPIER_PASSWORD}@" + data.endpoint + "/orders/",
 		"--sink", "etcd://copier:${file:" + password + "}@" + data.endpoint + "/copy/",
 		"--option", "tls_ca=" + a.ca, "--option", "tls_cert=" + clientCert, "--option", "tls_key=" + clientKey,
-		"--option", "split_keys=/orders/g,/orders/q"}
+		"--option", "split_keys=/orders/g,/orders/q",
+	}
 
 	t.Run("roles", func(t *testing.T) {
 		for _, tc := range []struct {

@@ -73,7 +73,6 @@ type feed struct {
 	begun      []BeginFact
 	begins     map[fence.Token]int
 	placed     map[fence.Token]*placement
-	removed    bool
 }
 
 // NewChecker returns a checker that has seen nothing.

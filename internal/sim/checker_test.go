@@ -51,10 +51,16 @@ func upTo(of changefeed.Span, position change.Position) SpanMark {
 // running is a history in which nothing is wrong: n1 owns epoch 20, claims everything and writes what there is.
 func running(sink string) []Fact {
 	return []Fact{
-		CandidateFact{Key: "c1", Revision: 3}, CandidateFact{Key: "c2", Revision: 8}, testSpec(sink),
-		testEpoch(20, "n1"), CommitFact{},
-		SourceFact{Position: 9, Key: "s/k"}, SourceFact{Position: 11, Key: "s/k"}, SourceFact{Position: 12, Key: "s/m"},
-		SourceFact{Position: 15, Key: "s/k", Deleted: true}, SourceFact{Position: 17, Key: "s/k"},
+		CandidateFact{Key: "c1", Revision: 3},
+		CandidateFact{Key: "c2", Revision: 8},
+		testSpec(sink),
+		testEpoch(20, "n1"),
+		CommitFact{},
+		SourceFact{Position: 9, Key: "s/k"},
+		SourceFact{Position: 11, Key: "s/k"},
+		SourceFact{Position: 12, Key: "s/m"},
+		SourceFact{Position: 15, Key: "s/k", Deleted: true},
+		SourceFact{Position: 17, Key: "s/k"},
 	}
 }
 

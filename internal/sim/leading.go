@@ -125,7 +125,7 @@ func (r *term) take(update epochstore.Update) {
 }
 
 func coordinatorInput(change epochstore.Change) coordinator.Input {
-	switch change.Ref.Kind { //nolint:exhaustive // the others are not decided on
+	switch change.Ref.Kind {
 	case record.KindSpec:
 		return coordinator.SpecSeen{ID: change.Ref.ID, Observed: observed[record.Spec](change)}
 	case record.KindEpoch:

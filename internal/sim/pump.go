@@ -74,7 +74,7 @@ func (p *pump) cancel() {
 func (p *pump) stopsNow() bool { return p.asked && p.order == change.Mark{} }
 
 // publish has the core told. What changes its state is told at once.
-func (p *pump) publish(atOnce bool) { //nolint:revive // as the pump's two paces
+func (p *pump) publish(atOnce bool) {
 	if !p.dirty {
 		p.dirty = true
 		p.feed.dirty = append(p.feed.dirty, p)
@@ -249,8 +249,9 @@ func (p *pump) copy(t *task) error {
 		limits.Changes = p.life.world.plan.BatchChanges
 	}
 	for _, step := range sink.Steps(run, limits) {
-		batch, last, err := step, false, error(nil)
+		batch, last := step, false
 		if p.asked {
+			var err error
 			if batch, last, err = dispatcher.CutAt(p.order, step, run); err != nil {
 				return errStopped
 			}

@@ -81,7 +81,6 @@ func (s *stream) run(t *task) {
 				t.sleep(streamRetry)
 				continue
 			}
-			listed = true
 		}
 		s.open()
 		for s.wanted() && s.cursor != nil {
