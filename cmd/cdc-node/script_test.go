@@ -31,8 +31,9 @@ func TestScriptsWithAServer(t *testing.T) {
 	var out, log syncBuffer
 	ctx, stop := context.WithCancel(context.WithoutCancel(t.Context()))
 	ended := make(chan error, 1)
+	dir := t.TempDir() // before the clean-up that stops the node, so that it goes after it
 	go func() {
-		ended <- node.RunDev(ctx, node.DevConfig{DataDir: t.TempDir(), HTTPAddr: addr, Stdout: &out, Stderr: &log})
+		ended <- node.RunDev(ctx, node.DevConfig{DataDir: dir, HTTPAddr: addr, Stdout: &out, Stderr: &log})
 	}()
 	t.Cleanup(func() {
 		stop()
