@@ -1,6 +1,6 @@
 # Everything that people and CI run. `make check` is the quick one, `make test` the whole one.
 GO ?= go
-SEEDS ?= 300
+SEEDS ?= 1000
 BIN := bin/cdc-node
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS := -s -w -X main.version=$(VERSION)
@@ -23,7 +23,7 @@ generate: ## the code that is made from peer.proto
 	$(GO) generate ./...
 
 unit: ## every package but the process suite, with the race detector
-	$(GO) test -race -timeout 8m $$($(GO) list ./... | grep -v /integration)
+	$(GO) test -race -timeout 8m $$($(GO) list ./... | grep -vE '/integration|/internal/sim')
 	$(GO) test -timeout 4m ./sink/file # under the race detector it crashes at every fourth effect only, else at each
 
 integration: ## real processes: killed, stopped, restarted
@@ -34,6 +34,10 @@ test: ## all tests, installing what they need
 
 bench: ## speed against real baselines; writes docs/benchmarks.md, exits 1 below the table
 	$(GO) run ./bench
+
+sim: ## a whole cluster in one goroutine, SEEDS times, every step judged
+	$(GO) test -race -timeout 4m ./internal/sim -sim.seeds=10
+	$(GO) run ./internal/sim/cmd/sim -seeds 1..$(SEEDS)
 
 model: ## the protocol's models, exhaustively, each fence also removed
 	docs/spec/check
