@@ -214,7 +214,31 @@ func (f *flaky) Watch(ctx context.Context, request kv.WatchRequest) kv.Watch {
 		cancel()
 	}
 	f.cuts = append(f.cuts, cancel)
-	return f.Store.Watch(ctx, request)
+	w := &cutWatch{Watch: f.Store.Watch(ctx, request), responses: make(chan kv.WatchResponse)}
+	go w.forward(ctx)
+	return w
+}
+
+// cutWatch hands out nothing that happens after it was cut. The store's own may: that is a race of the network's.
+type cutWatch struct {
+	kv.Watch
+
+	responses chan kv.WatchResponse
+}
+
+func (w *cutWatch) Responses() <-chan kv.WatchResponse { return w.responses }
+
+func (w *cutWatch) forward(ctx context.Context) {
+	defer close(w.responses)
+	for response := range w.Watch.Responses() {
+		if ctx.Err() != nil {
+			continue
+		}
+		select {
+		case w.responses <- response:
+		case <-ctx.Done():
+		}
+	}
 }
 
 func (f *flaky) hooks() (before, after func(kv.Txn) error) {
