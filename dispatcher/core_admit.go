@@ -203,6 +203,20 @@ func (c *Core) refuse(envelope *message.Envelope, err error) {
 				Offered: envelope.Epoch, Held: c.gate.Held().Epoch, Rule: refusal.Rule(), Command: kind, Token: token,
 			},
 		}})
+	c.sayRemoved(envelope, refusal)
+}
+
+// sayRemoved tells a later owner of a uid that was removed here that nothing of it runs, and nothing will: the owner
+// that closed it may have died before it could store so, and the one that follows asks every host.
+func (c *Core) sayRemoved(envelope *message.Envelope, refusal fence.Refusal) {
+	held := c.gate.Held()
+	later := string(envelope.UID) == held.UID && held.Epoch.OlderThan(envelope.Epoch)
+	if refusal != fence.RefusedUID || !c.gate.Removed() || !later || len(c.live) > 0 {
+		return
+	}
+	c.effects = append(c.effects, Send{Envelope: message.Envelope{
+		ID: envelope.ID, UID: envelope.UID, Epoch: envelope.Epoch, From: c.config.Node, To: envelope.From, Body: message.Closed{},
+	}})
 }
 
 // send tells the owner that the gate holds.

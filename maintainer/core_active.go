@@ -193,7 +193,7 @@ func (c *Core) receive(env message.Envelope) {
 	case message.Heartbeat:
 		c.onHeartbeat(h, body)
 	case message.Closed:
-		h.closed = c.phase == phaseClosing
+		c.onClosed(h)
 	case message.Rejected:
 		c.onRejected(h, body)
 	}

@@ -53,6 +53,7 @@ type host struct {
 	goneAt   changefeed.Time
 	answered bool // its Bootstrap was answered
 	closed   bool
+	removed  bool // it serves this uid no more
 
 	askedAt  changefeed.Time
 	nextAsk  changefeed.Time
@@ -71,7 +72,7 @@ type host struct {
 }
 
 func (h *host) usable() bool {
-	return h.answered && !h.gone && h.liveness != record.Stopping
+	return h.answered && !h.removed && !h.gone && h.liveness != record.Stopping
 }
 
 // markOf returns the best lower bound of how far a cell is done.

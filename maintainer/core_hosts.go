@@ -180,6 +180,18 @@ func (c *Core) bootstrap(h *host) {
 	})
 }
 
+// onClosed takes in that nothing of the changefeed runs on a host. One that says so before it answered the Bootstrap was
+// told by an earlier owner that the uid is removed: it runs nothing, and is given nothing.
+func (c *Core) onClosed(h *host) {
+	if c.phase == phaseClosing {
+		h.closed = true
+		return
+	}
+	if !h.answered {
+		h.answered, h.removed = true, true
+	}
+}
+
 // advanceAsking builds the cover when all answered, or when those who did not have been waited for: what they may run
 // is a gap then.
 func (c *Core) advanceAsking() {

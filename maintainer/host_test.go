@@ -343,8 +343,8 @@ func TestFloodOfMessagesBlocksNobody(t *testing.T) {
 		require.NoError(t, h.Observed(t.Context(), own))
 		settle(time.Millisecond)
 		for range 10 * inboxMax {
-			h.Deliver(message.Envelope{ID: own.ID, UID: own.Record.UID, Epoch: 5, From: "n1", Body: message.Closed{}})
-			h.Deliver(message.Envelope{ID: changefeed.ID{Name: "nobody"}, Epoch: 5, Body: message.Closed{}})
+			h.Deliver(message.Envelope{ID: own.ID, UID: own.Record.UID, Epoch: 5, From: "n1", Body: message.Statuses{}})
+			h.Deliver(message.Envelope{ID: changefeed.ID{Name: "nobody"}, Epoch: 5, Body: message.Statuses{}})
 		}
 		close(hang)
 		settle(1300 * time.Millisecond)
