@@ -31,8 +31,10 @@ func TestCompactedHistory(t *testing.T) {
 		"files":  {"--sink", "file://" + directory, "--option", "on_gap=resnapshot"},
 	}
 	for name, more := range feeds {
-		must(t, append([]string{"changefeed", "create", name, "--server", via, "--start", "snapshot",
-			"--source", "etcd://" + source.endpoint + sourcePrefix}, more...)...)
+		must(t, append([]string{
+			"changefeed", "create", name, "--server", via, "--start", "snapshot",
+			"--source", "etcd://" + source.endpoint + sourcePrefix,
+		}, more...)...)
 		must(t, "changefeed", "wait", name, "--server", via, "--caught-up", "--timeout", waitMax.String())
 		must(t, "changefeed", "pause", name, "--server", via)
 		c.awaitState(name, "paused")
