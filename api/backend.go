@@ -99,6 +99,9 @@ type Span struct {
 	Resolved change.Position
 	// LagSeconds is negative while not known.
 	LagSeconds float64
+	// SnapshotRows of about SnapshotTotal were read; 0 and 0 when no snapshot is being read.
+	SnapshotRows  int64
+	SnapshotTotal int64
 }
 
 // Look is what a source or sink said of itself.

@@ -35,7 +35,8 @@ type cell struct {
 	next     changefeed.Time
 	changes  uint64
 	bytes    uint64
-	rows     int64 // of the snapshot
+	rows     int64 // of the snapshot that is being read; 0 when none is
+	total    int64 // about how many there will be
 	resolved change.Position
 	index    int32 // in cover.unsettled, -1 when running
 	state    cellState
@@ -87,7 +88,7 @@ func markOf(cell *cell) change.Mark {
 func (c *Core) becomeAbsent(cell *cell) {
 	c.leave(cell)
 	cell.state, cell.token, cell.host, cell.tries = cellAbsent, fence.Token{}, nil, 0
-	cell.resolved, cell.changes, cell.bytes, cell.rows = 0, 0, 0, 0
+	cell.resolved, cell.changes, cell.bytes, cell.rows, cell.total = 0, 0, 0, 0, 0
 	if cell.refusals == 0 { // what was refused waits before it is placed again
 		cell.next = c.now.At
 	}

@@ -72,7 +72,11 @@ func (c *Core) measure(cell *cell, status *message.Status) {
 		c.report.bytes += status.Bytes - cell.bytes
 		cell.bytes = status.Bytes
 	}
-	cell.rows = max(cell.rows, status.SnapshotRows)
+	if cell.total = status.SnapshotTotal; status.SnapshotRows > 0 {
+		cell.rows = max(cell.rows, status.SnapshotRows)
+	} else {
+		cell.rows = 0
+	}
 	cell.resolved = max(cell.resolved, status.Resolved)
 	cell.host.resolved = max(cell.host.resolved, status.Resolved)
 	if status.WaitingOn != "" || status.Fault != nil {

@@ -16,6 +16,9 @@ type SpanView struct {
 	Checkpoint change.Position
 	Resolved   change.Position
 	Lag        changefeed.Duration // since when a head above its checkpoint has been known
+	// SnapshotRows of about SnapshotTotal were read; 0 and 0 when no snapshot is being read.
+	SnapshotRows  int64
+	SnapshotTotal int64
 }
 
 // View is one changefeed's ownership on this node, as people see it.
@@ -41,7 +44,7 @@ func (c *Core) Spans(now changefeed.Time) []SpanView {
 	c.cover.each(func(cell *cell) bool {
 		view := SpanView{
 			Span: cell.span, Token: cell.token, State: cell.state.String(), Checkpoint: markOf(cell).Whole(),
-			Resolved: cell.resolved,
+			Resolved: cell.resolved, SnapshotRows: cell.rows, SnapshotTotal: cell.total,
 		}
 		if cell.host != nil {
 			view.Node, view.NodeName = cell.host.id, cell.host.name

@@ -156,6 +156,7 @@ func (b backend) Spans(ctx context.Context, id changefeed.ID) ([]api.Span, bool)
 		out[i] = api.Span{
 			Span: view.Span, Node: view.Node, Token: view.Token, State: view.State, Mark: change.At(view.Checkpoint), Known: true,
 			Resolved: view.Resolved, LagSeconds: view.Lag.Seconds(),
+			SnapshotRows: view.SnapshotRows, SnapshotTotal: view.SnapshotTotal,
 		}
 	}
 	return out, true

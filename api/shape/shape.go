@@ -125,6 +125,9 @@ type Span struct {
 	Checkpoint *change.Position  `json:"checkpoint,omitempty"`
 	Resolved   *change.Position  `json:"resolved,omitempty"`
 	LagSeconds *float64          `json:"lag_seconds,omitempty"`
+	// How far a snapshot is that is being read; absent when none is. The total is an estimate.
+	SnapshotRows  int64 `json:"snapshot_rows,omitempty"`
+	SnapshotTotal int64 `json:"snapshot_total,omitempty"`
 }
 
 // Ownership is one epoch of a changefeed. The current one has no Until.

@@ -122,8 +122,12 @@ func tableOfSpans(w io.Writer, spans []shape.Span) {
 		if len(s.End) > 0 {
 			end = strconv.Quote(string(s.End))
 		}
+		state := s.State
+		if s.SnapshotRows > 0 {
+			state = fmt.Sprintf("%s, %d of about %d rows", state, s.SnapshotRows, max(s.SnapshotRows, s.SnapshotTotal))
+		}
 		rows[i] = []string{
-			strconv.Quote(string(s.Start)), end, word(s.NodeName), fmt.Sprintf("%d.%d", s.Epoch, s.Seq), s.State, position(s.Checkpoint), seconds(s.LagSeconds),
+			strconv.Quote(string(s.Start)), end, word(s.NodeName), fmt.Sprintf("%d.%d", s.Epoch, s.Seq), state, position(s.Checkpoint), seconds(s.LagSeconds),
 		}
 	}
 	grid(w, "START END NODE TOKEN STATE CHECKPOINT LAG", rows)
