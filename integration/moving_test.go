@@ -34,7 +34,7 @@ func TestMovedOwnersReplayNothing(t *testing.T) {
 	}
 	require.Equal(t, 4, cli(t, "changefeed", "move", "copy", "--to", "nobody", "--server", w.all[0].url()).code)
 	for _, history := range w.histories("copy") {
-		require.Contains(t, []string{"moved", "created"}, history.Reason, "a move is a handoff, never a takeover")
+		require.Contains(t, []string{"moved", "created"}, history.Reason, "nobody was taken for lost, silent or failed")
 	}
 	w.settle()
 }
