@@ -244,10 +244,11 @@ func (s *suite) snapshot() {
 	var last change.Position
 	written := make(chan struct{})
 	group.Go(func() {
-		defer close(written)
 		for range 80 {
 			last = s.write(random)
 		}
+		close(written)
+		s.write(random) // an event after the end is known, or follow would not look again
 	})
 	checker := s.follow(from, s.pieces(from.Span(), change.Mark{}), func() change.Position {
 		select {
@@ -304,13 +305,14 @@ func (s *suite) reconnect() {
 	written := make(chan struct{})
 	var group sync.WaitGroup
 	group.Go(func() {
-		defer close(written)
 		for i := range 120 {
 			last = s.write(s.random)
 			if i%30 == 10 {
 				s.Disturb(s.T)
 			}
 		}
+		close(written)
+		s.write(s.random) // as in snapshot
 	})
 	checker := s.follow(from, s.pieces(from.Span(), change.At(start)), func() change.Position {
 		select {
