@@ -13,6 +13,7 @@ import (
 	"fencerow/coordinator"
 	"fencerow/epochstore"
 	"fencerow/fence"
+	"fencerow/node/records"
 )
 
 // campaignPause is between two terms, so that a node whose terms end at once does not spin.
@@ -47,12 +48,12 @@ func (l *life) campaign(ctx context.Context) error {
 
 // coordinate runs one term. Everything of it has ended when it returns: one context per term.
 func (l *life) coordinate(ctx context.Context, lead *epochstore.Lead) error {
-	watch := l.store.Watch(epochstore.WatchConfig{Kinds: coordinatorKinds(), Clock: epochstore.BootTime, Logger: l.log})
+	watch := l.store.Watch(epochstore.WatchConfig{Kinds: records.CoordinatorKinds(), Clock: epochstore.BootTime, Logger: l.log})
 	inputs := newCoordinatorWatch(watch)
 	driver, err := coordinator.NewDriver(coordinator.Config{
 		Term: lead.Term(), SessionTTL: l.session.TTL(), Nonce: uuid.NewString,
 	}, coordinator.Parts{
-		Store: leading{lead: lead, store: l.store}, Watch: inputs, Metrics: l.metrics.coordinator, Log: l.log,
+		Store: records.NewLeading(lead, l.store), Watch: inputs, Metrics: l.metrics.coordinator, Log: l.log,
 	})
 	if err != nil {
 		return fmt.Errorf("node: coordinator: %w", err)

@@ -17,6 +17,7 @@ import (
 	"fencerow/epochstore"
 	"fencerow/maintainer"
 	"fencerow/message"
+	"fencerow/node/records"
 	"fencerow/peer"
 	"fencerow/record"
 )
@@ -83,7 +84,7 @@ func (l *life) build(ctx context.Context) error {
 		return fmt.Errorf("node: peers: %w", err)
 	}
 	l.dispatchers, err = dispatcher.New(dispatcher.Config{
-		Node: l.id, Legacy: p.level == record.LevelBeforeEpochs, Records: maintaining{l.store}, Sender: l.peers,
+		Node: l.id, Legacy: p.level == record.LevelBeforeEpochs, Records: records.Maintaining{Store: l.store}, Sender: l.peers,
 		Session: l.session, Opener: p.opener.dispatchers(), Evictions: evicting{store: l.store, node: l.id}, Logger: l.log,
 		Metrics: l.metrics.dispatcher,
 	})
@@ -93,7 +94,7 @@ func (l *life) build(ctx context.Context) error {
 	core := maintainer.DefaultConfig(l.id)
 	core.SessionTTL, core.StatusInterval = l.session.TTL(), p.config.StatusInterval
 	l.maintainers, err = maintainer.NewHost(maintainer.HostConfig{Core: core}, maintainer.Deps{
-		Records: maintaining{l.store}, Statuses: l.statuses, Sender: l.peers, Opener: p.opener.maintainers(),
+		Records: records.Maintaining{Store: l.store}, Statuses: l.statuses, Sender: l.peers, Opener: p.opener.maintainers(),
 		Session: bounded{l.session}, Log: l.log, Metrics: l.metrics.maintainer,
 	})
 	if err != nil {

@@ -14,6 +14,7 @@ import (
 	"fencerow/dispatcher"
 	"fencerow/epochstore"
 	"fencerow/maintainer"
+	"fencerow/node/records"
 	"fencerow/record"
 )
 
@@ -45,17 +46,17 @@ func (l *life) readEpochs(ctx context.Context, joined int64) error {
 }
 
 func (l *life) listEpochs(ctx context.Context, changes []epochstore.Change) error {
-	records := make(map[changefeed.ID]record.Epoch, len(changes))
+	known := make(map[changefeed.ID]record.Epoch, len(changes))
 	owned := make([]maintainer.Ownership, 0, len(changes))
 	for _, change := range changes {
-		if own, ok := ownership(change); ok {
-			records[own.ID] = own.Record
+		if own, ok := records.Ownership(change); ok {
+			known[own.ID] = own.Record
 			owned = append(owned, own)
 		} else {
 			l.reportInvalid(change)
 		}
 	}
-	l.dispatchers.Listed(records)
+	l.dispatchers.Listed(known)
 	return l.maintainers.Listed(ctx, owned)
 }
 
@@ -65,7 +66,7 @@ func (l *life) observeEpoch(ctx context.Context, change epochstore.Change) error
 		l.statuses.forget(change.Ref.ID)
 		return l.maintainers.Deleted(ctx, change.Ref.ID)
 	}
-	own, ok := ownership(change)
+	own, ok := records.Ownership(change)
 	if !ok {
 		l.reportInvalid(change)
 		return nil

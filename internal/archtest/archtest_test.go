@@ -54,6 +54,8 @@ var rooms = map[string][]string{
 	"api/shape":  {"fence", "changefeed", "change", "record"},
 	"node":       {"*"},
 
+	"node/records": {"fence", "changefeed", "record", "epochstore", "coordinator", "maintainer"},
+
 	"cmd/cdc-node":                 {"*"},
 	"integration":                  {"*"},
 	"internal/archtest":            {},

@@ -171,9 +171,9 @@ func TestTheCheckerRefusesBadHistories(t *testing.T) {
 // Invariant 8 is judged at the end of a run: a cluster in which nobody lives never catches up.
 func TestAClusterThatDoesNotCatchUpIsReported(t *testing.T) {
 	t.Parallel()
-	w := newWorld(draw(3, stepsMin))
+	w := newWorld(draw(3, StepsMin))
 	w.begins()
-	for w.steps < stepsMin && w.next(faultsMax) {
+	for w.steps < StepsMin && w.next(faultsMax) {
 	}
 	for _, n := range w.nodes {
 		if n.life != nil {

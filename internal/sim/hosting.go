@@ -13,6 +13,7 @@ import (
 	"fencerow/fence"
 	"fencerow/maintainer"
 	"fencerow/message"
+	"fencerow/node/records"
 	"fencerow/record"
 	"fencerow/sink"
 	etcdsink "fencerow/sink/etcd"
@@ -52,22 +53,14 @@ func newMaintainers(l *life) *maintainers {
 	}
 }
 
-func ownership(change epochstore.Change) (maintainer.Ownership, bool) {
-	epoch, ok := change.Record.(*record.Epoch)
-	if !ok || change.Deleted {
-		return maintainer.Ownership{}, false
-	}
-	return maintainer.Ownership{ID: change.Ref.ID, Record: *epoch, Revision: change.ModRevision}, true
-}
-
 func (m *maintainers) listed(update epochstore.Update) {
-	var records []maintainer.Ownership
+	var owned []maintainer.Ownership
 	for _, change := range update.Changes {
-		if own, ok := ownership(change); ok {
-			records = append(records, own)
+		if own, ok := records.Ownership(change); ok {
+			owned = append(owned, own)
 		}
 	}
-	m.input(maintainer.RecordsListed{Records: records})
+	m.input(maintainer.RecordsListed{Records: owned})
 }
 
 func (m *maintainers) observed(change epochstore.Change) {
@@ -77,7 +70,7 @@ func (m *maintainers) observed(change epochstore.Change) {
 		m.input(maintainer.RecordDeleted{ID: change.Ref.ID})
 		return
 	}
-	if own, ok := ownership(change); ok {
+	if own, ok := records.Ownership(change); ok {
 		if own.Record.Owner != m.life.id {
 			delete(m.known, own.ID)
 		}
@@ -334,10 +327,10 @@ func inputError(in maintainer.Input) error {
 }
 
 func (r *runner) perform(t *task, effect maintainer.Effect) maintainer.Input {
-	store, id := r.life.store, r.own.ID
+	reads, id := records.Maintaining{Store: r.life.store}, r.own.ID
 	switch effect := effect.(type) {
 	case maintainer.ReadRecords:
-		return r.readRecords()
+		return r.readRecords(reads)
 	case maintainer.Raise:
 		err := r.openSink().Raise(never{}, effect.Epoch, effect.Known)
 		r.life.world.shutOut(err, 26)
@@ -349,49 +342,28 @@ func (r *runner) perform(t *task, effect maintainer.Effect) maintainer.Input {
 		resolved.Err = r.life.world.source.ask(t, func() { resolved.Position = r.life.world.source.head })
 		return resolved
 	case maintainer.ListNodes:
-		nodes, revision, err := store.Nodes(never{})
-		list := maintainer.Nodes{Revision: revision}
-		for _, node := range nodes {
-			if node.Record != nil {
-				list.Nodes = append(list.Nodes, *node.Record)
-			}
-		}
-		return maintainer.NodesListed{Nodes: list, Err: err}
+		nodes, err := reads.ListNodes(never{})
+		return maintainer.NodesListed{Nodes: nodes, Err: err}
 	case maintainer.WriteStatus:
 		revision, err := r.host.writeStatus(r.own, effect.Previous, effect.Status)
 		return maintainer.StatusWritten{Revision: revision, Err: err}
 	case maintainer.ReadStatus:
-		stored, err := r.readStatus()
+		stored, err := reads.ReadStatus(never{}, id)
 		return maintainer.StatusRead{Stored: stored, Err: err}
 	case maintainer.ReadEpoch:
-		epoch, _, err := store.Epoch(never{}, id)
-		own := maintainer.Ownership{}
-		if err == nil && epoch.Record != nil {
-			own = maintainer.Ownership{ID: id, Record: *epoch.Record, Revision: epoch.ModRevision}
-		}
+		own, err := reads.ReadEpoch(never{}, id)
 		return maintainer.EpochRead{Ownership: own, Err: err}
 	}
 	return nil
 }
 
-func (r *runner) readStatus() (maintainer.StoredStatus, error) {
-	_, status, err := r.life.store.Status(never{}, r.own.ID)
-	if err != nil || !status.Exists() {
-		return maintainer.StoredStatus{}, err
-	}
-	return maintainer.StoredStatus{Status: *status.Record, Revision: status.ModRevision}, nil
-}
-
-func (r *runner) readRecords() maintainer.Input {
-	status, err := r.readStatus()
+func (r *runner) readRecords(reads records.Maintaining) maintainer.Input {
+	status, err := reads.ReadStatus(never{}, r.own.ID)
 	if err != nil {
 		return maintainer.RecordsRead{Err: fmt.Errorf("read status: %v", err)} //nolint:errorlint // no fault of the spec
 	}
-	view, err := r.life.store.Changefeed(never{}, r.own.ID)
-	if err != nil {
-		return maintainer.RecordsRead{Err: err}
-	}
-	return maintainer.RecordsRead{Status: status, Spec: maintainer.StoredSpec{Spec: *view.Spec.Record, Revision: view.Spec.ModRevision}}
+	spec, err := reads.ReadSpec(never{}, r.own.ID)
+	return maintainer.RecordsRead{Status: status, Spec: spec, Err: err}
 }
 
 func (r *runner) openSink() sink.Sink { return r.life.openSink(r.spec) }

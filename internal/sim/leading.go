@@ -9,6 +9,7 @@ import (
 	"fencerow/coordinator"
 	"fencerow/epochstore"
 	"fencerow/fence"
+	"fencerow/node/records"
 	"fencerow/record"
 )
 
@@ -21,12 +22,12 @@ const (
 
 // term drives a coordinator's core for one term of one life.
 type term struct {
-	life  *life
-	lead  *epochstore.Lead
-	core  *coordinator.Core
-	watch *stream
-	tasks []*task
-	over  bool
+	life   *life
+	writes records.Leading
+	core   *coordinator.Core
+	watch  *stream
+	tasks  []*task
+	over   bool
 }
 
 // campaign stands for election for as long as the life lasts.
@@ -59,9 +60,9 @@ func (l *life) coordinate(t *task, lead *epochstore.Lead) {
 		return
 	}
 	w.say("term      %d of %s begins", lead.Term(), l.id)
-	r := &term{life: l, lead: lead, core: core}
+	r := &term{life: l, writes: records.NewLeading(lead, l.store), core: core}
 	l.leads = r
-	r.watch = l.watch(r.take, func() bool { return !r.over }, coordinatorKinds...)
+	r.watch = l.watch(r.take, func() bool { return !r.over }, records.CoordinatorKinds()...)
 	r.tick()
 	for !r.over && l.session.Alive() && !l.leaving {
 		t.sleep(termLook)
@@ -73,10 +74,6 @@ func (l *life) coordinate(t *task, lead *epochstore.Lead) {
 	r.end()
 	l.leads = nil
 	w.say("term      %d of %s ends", lead.Term(), l.id)
-}
-
-var coordinatorKinds = []record.Kind{
-	record.KindMeta, record.KindNode, record.KindDrain, record.KindSpec, record.KindEpoch, record.KindHandoff, record.KindStatus,
 }
 
 // end ends the term: what it asked for may still be done, but nobody hears of it.
@@ -110,49 +107,9 @@ func (r *term) inputs(inputs ...coordinator.Input) {
 }
 
 func (r *term) take(update epochstore.Update) {
-	var inputs []coordinator.Input
-	for _, change := range update.Changes {
-		if in := coordinatorInput(change); in != nil {
-			inputs = append(inputs, in)
-		}
-	}
-	if update.Snapshot {
-		inputs = append(inputs, coordinator.Listed{})
-	}
-	if len(inputs) > 0 {
+	if inputs := records.CoordinatorInputs(update); len(inputs) > 0 {
 		r.inputs(inputs...)
 	}
-}
-
-func coordinatorInput(change epochstore.Change) coordinator.Input {
-	switch change.Ref.Kind {
-	case record.KindSpec:
-		return coordinator.SpecSeen{ID: change.Ref.ID, Observed: observed[record.Spec](change)}
-	case record.KindEpoch:
-		return coordinator.EpochSeen{ID: change.Ref.ID, Observed: observed[record.Epoch](change)}
-	case record.KindStatus:
-		return coordinator.StatusSeen{ID: change.Ref.ID, Observed: observed[record.Status](change)}
-	case record.KindHandoff:
-		return coordinator.HandoffSeen{ID: change.Ref.ID, Observed: observed[record.Handoff](change)}
-	case record.KindNode:
-		return coordinator.NodeSeen{ID: change.Ref.Node, Observed: observed[record.Node](change)}
-	case record.KindDrain:
-		return coordinator.DrainSeen{Name: change.Ref.Name, Observed: observed[record.Drain](change)}
-	case record.KindMeta:
-		return coordinator.MetaSeen{Observed: observed[record.Meta](change)}
-	default:
-		return nil
-	}
-}
-
-func observed[T any](change epochstore.Change) coordinator.Observed[T] {
-	out := coordinator.Observed[T]{Revision: change.ModRevision}
-	if change.Err != nil {
-		out.Fault = change.Err.Error()
-	} else if value, ok := any(change.Record).(*T); ok && !change.Deleted {
-		out.Value = value
-	}
-	return out
 }
 
 func (r *term) do(effects []coordinator.Effect) {
@@ -166,19 +123,19 @@ func (r *term) do(effects []coordinator.Effect) {
 			handoffs = append(handoffs, effect.Handoff)
 		case coordinator.Remove:
 			r.write(func() []coordinator.Input {
-				return []coordinator.Input{coordinator.RemoveAnswered{ID: effect.Removal.ID, Err: r.remove(effect.Removal)}}
+				return []coordinator.Input{coordinator.RemoveAnswered{ID: effect.Removal.ID, Err: r.writes.Remove(never{}, effect.Removal)}}
 			})
 		case coordinator.TrimHistory:
 			r.write(func() []coordinator.Input {
-				return []coordinator.Input{coordinator.TrimAnswered{ID: effect.ID, Err: termError(r.lead.TrimHistory(never{}, effect.ID))}}
+				return []coordinator.Input{coordinator.TrimAnswered{ID: effect.ID, Err: r.writes.TrimHistory(never{}, effect.ID)}}
 			})
 		case coordinator.RaiseLevel:
 			r.write(func() []coordinator.Input {
-				return []coordinator.Input{coordinator.LevelAnswered{Err: termError(r.lead.RaiseLevel(never{}, effect.Level))}}
+				return []coordinator.Input{coordinator.LevelAnswered{Err: r.writes.RaiseLevel(never{}, effect.Level)}}
 			})
 		case coordinator.Probe:
 			r.write(func() []coordinator.Input {
-				return []coordinator.Input{coordinator.ProbeAnswered{Err: termError(r.lead.Probe(never{}))}}
+				return []coordinator.Input{coordinator.ProbeAnswered{Err: r.writes.Probe(never{})}}
 			})
 		case coordinator.Bumped, coordinator.Invalid, coordinator.WritesFailing:
 		}
@@ -238,65 +195,20 @@ func errorOf(answer coordinator.Input) error {
 	}
 }
 
-func termError(err error) error {
-	if errors.Is(err, epochstore.ErrTermOver) || errors.Is(err, epochstore.ErrSessionOver) {
-		return fmt.Errorf("%w: %w", fence.ErrDeposed, err)
-	}
-	return err
-}
-
-func seen[T any](value *T, revision int64) epochstore.Seen[T] {
-	if revision == 0 {
-		return epochstore.Seen[T]{}
-	}
-	return epochstore.Seen[T]{Record: value, ModRevision: revision, CreateRevision: revision}
-}
-
 func (r *term) bump(decisions []coordinator.Decision) []coordinator.Input {
-	bumps := make([]epochstore.Bump, len(decisions))
-	for i, d := range decisions {
-		bumps[i] = epochstore.Bump{
-			ID: d.ID, Previous: seen(d.Previous, d.PreviousRevision), Spec: seen(d.Spec, d.SpecRevision),
-			SeenRevision: d.SeenRevision, Owner: d.Owner, OwnerName: d.OwnerName, Reason: d.Reason,
-			Status: seen(d.Status, d.StatusRevision), Planned: d.Planned, Nonce: d.Nonce,
-		}
-	}
 	answers := make([]coordinator.Input, len(decisions))
-	for i, result := range r.lead.Bump(never{}, bumps) {
-		outcome := coordinator.Outcome{Err: termError(result.Err), Revision: result.Epoch.ModRevision}
-		if result.Epoch.Record != nil {
-			outcome.Record = *result.Epoch.Record
-		}
+	for i, outcome := range r.writes.Bump(never{}, decisions) {
 		answers[i] = coordinator.BumpAnswered{ID: decisions[i].ID, Nonce: decisions[i].Nonce, Outcome: outcome}
 	}
 	return answers
 }
 
 func (r *term) requestHandoffs(handoffs []coordinator.Handoff) []coordinator.Input {
-	requests := make([]epochstore.Handoff, len(handoffs))
-	for i, h := range handoffs {
-		requests[i] = epochstore.Handoff{
-			ID: h.ID, Epoch: seen(h.Record, h.EpochRevision), To: h.To, ToName: h.ToName, Reason: h.Reason,
-		}
-	}
 	answers := make([]coordinator.Input, len(handoffs))
-	for i, err := range r.lead.RequestHandoffs(never{}, requests) {
-		answers[i] = coordinator.HandoffAnswered{Handoff: handoffs[i], Err: termError(err)}
+	for i, err := range r.writes.RequestHandoffs(never{}, handoffs) {
+		answers[i] = coordinator.HandoffAnswered{Handoff: handoffs[i], Err: err}
 	}
 	return answers
-}
-
-func (r *term) remove(removal coordinator.Removal) error {
-	view, err := r.life.store.Changefeed(never{}, removal.ID)
-	if err != nil {
-		return err
-	}
-	if view.Spec.ModRevision != removal.SpecRevision || view.Epoch.ModRevision != removal.EpochRevision {
-		return epochstore.ErrConflict
-	}
-	return termError(r.lead.Remove(never{}, epochstore.Removal{
-		ID: removal.ID, Spec: view.Spec, Epoch: view.Epoch, Status: view.Status,
-	}))
 }
 
 // takeEpochs tells both hosts who owns what.

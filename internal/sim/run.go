@@ -23,6 +23,9 @@ type Options struct {
 // StepsDefault is how long a seed runs before its faults end.
 const StepsDefault = 4000
 
+// StepsMin is what every seed runs at least.
+const StepsMin = 2000
+
 // Report is what became of a seed.
 type Report struct {
 	Seed    uint64

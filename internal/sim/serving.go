@@ -12,6 +12,7 @@ import (
 	"fencerow/epochstore"
 	"fencerow/fence"
 	"fencerow/message"
+	"fencerow/node/records"
 	"fencerow/record"
 )
 
@@ -81,19 +82,19 @@ func (h *hosts) each(do func(*hosted)) {
 }
 
 func (h *hosts) listed(update epochstore.Update) {
-	records := map[changefeed.ID]record.Epoch{}
+	known := map[changefeed.ID]record.Epoch{}
 	for _, change := range update.Changes {
-		if own, ok := ownership(change); ok {
-			records[own.ID] = own.Record
+		if own, ok := records.Ownership(change); ok {
+			known[own.ID] = own.Record
 		}
 	}
 	for _, id := range slices.SortedFunc(maps.Keys(h.records), changefeed.ID.Compare) {
-		if _, found := records[id]; !found {
+		if _, found := known[id]; !found {
 			h.forgetRecord(id)
 		}
 	}
-	for _, id := range slices.SortedFunc(maps.Keys(records), changefeed.ID.Compare) {
-		h.observe(id, records[id])
+	for _, id := range slices.SortedFunc(maps.Keys(known), changefeed.ID.Compare) {
+		h.observe(id, known[id])
 	}
 	if !h.opened {
 		h.opened = true
@@ -107,7 +108,7 @@ func (h *hosts) listed(update epochstore.Update) {
 func (h *hosts) observed(change epochstore.Change) {
 	if change.Deleted {
 		h.forgetRecord(change.Ref.ID)
-	} else if own, ok := ownership(change); ok {
+	} else if own, ok := records.Ownership(change); ok {
 		h.observe(own.ID, own.Record)
 	}
 }
@@ -208,11 +209,10 @@ func (f *hosted) readRecord(request uint64) {
 	f.reading++
 	f.life.world.spawn(f.life, func(t *task) {
 		t.bound(requestWait)
-		epoch, _, err := f.life.store.Epoch(never{}, f.id)
-		in := dispatcher.RecordAnswer{Request: request, Failed: err != nil}
-		if epoch.Record != nil {
-			in.Record, in.Found = *epoch.Record, true
-			f.life.world.see(KnownFact{Node: f.life.id, ID: f.id, UID: epoch.Record.UID, Epoch: epoch.Record.Epoch})
+		epoch, found, err := records.Maintaining{Store: f.life.store}.Epoch(never{}, f.id)
+		in := dispatcher.RecordAnswer{Request: request, Record: epoch, Found: found, Failed: err != nil}
+		if found {
+			f.life.world.see(KnownFact{Node: f.life.id, ID: f.id, UID: epoch.UID, Epoch: epoch.Epoch})
 		}
 		f.reading--
 		f.input(in)

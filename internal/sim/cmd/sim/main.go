@@ -80,6 +80,7 @@ func many(seeds batch, options sim.Options) int {
 		next     = seeds.first
 		total    sim.Census
 		steps    int
+		fewest   sim.Report
 		failures []sim.Report
 		slowest  time.Duration
 		began    = time.Now()
@@ -99,6 +100,9 @@ func many(seeds batch, options sim.Options) int {
 				mu.Lock()
 				total.Add(&report.Census)
 				steps += report.Steps
+				if fewest.Steps == 0 || report.Steps < fewest.Steps {
+					fewest = report
+				}
 				slowest = max(slowest, report.Settled)
 				if report.Err != nil {
 					failures = append(failures, report)
@@ -110,10 +114,19 @@ func many(seeds batch, options sim.Options) int {
 		})
 	}
 	group.Wait()
-	fmt.Printf("%d seeds, %d steps in %v; the slowest settled in %v\n", seeds.last-seeds.first+1, steps, time.Since(began).Round(time.Millisecond), slowest)
+	count := seeds.last - seeds.first + 1
+	fmt.Printf("%d seeds, %d steps in %v, at least %d each; the slowest settled in %v\n", count, steps,
+		time.Since(began).Round(time.Millisecond), fewest.Steps, slowest)
 	total.Print(os.Stdout)
 	fmt.Printf("%d failures\n", len(failures))
-	if len(failures) > 0 {
+	faults := total.Unproven(count)
+	if options.Steps == 0 && fewest.Steps < sim.StepsMin && len(failures) == 0 {
+		faults = append(faults, fmt.Sprintf("seed %d ended after %d steps", fewest.Seed, fewest.Steps))
+	}
+	for _, fault := range faults {
+		fmt.Println("PROVES TOO LITTLE:", fault)
+	}
+	if len(failures)+len(faults) > 0 {
 		return 1
 	}
 	return 0

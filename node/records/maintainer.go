@@ -1,8 +1,7 @@
-package node
+package records
 
 import (
 	"context"
-	"time"
 
 	"fencerow/changefeed"
 	"fencerow/epochstore"
@@ -10,11 +9,12 @@ import (
 	"fencerow/record"
 )
 
-// maintaining reads records for the maintainers of a node.
-type maintaining struct{ store *epochstore.Store }
+// Maintaining reads records for the maintainers and the dispatcher host of a node.
+type Maintaining struct{ Store *epochstore.Store }
 
-func (m maintaining) ReadSpec(ctx context.Context, id changefeed.ID) (maintainer.StoredSpec, error) {
-	view, err := m.store.Changefeed(ctx, id)
+// ReadSpec reads the spec of a changefeed; revision 0 says that there is none, linearizably.
+func (m Maintaining) ReadSpec(ctx context.Context, id changefeed.ID) (maintainer.StoredSpec, error) {
+	view, err := m.Store.Changefeed(ctx, id)
 	if err == nil {
 		err = view.Spec.Err
 	}
@@ -24,8 +24,9 @@ func (m maintaining) ReadSpec(ctx context.Context, id changefeed.ID) (maintainer
 	return maintainer.StoredSpec{Spec: *view.Spec.Record, Revision: view.Spec.ModRevision}, nil
 }
 
-func (m maintaining) ReadStatus(ctx context.Context, id changefeed.ID) (maintainer.StoredStatus, error) {
-	_, status, err := m.store.Status(ctx, id)
+// ReadStatus reads the status of a changefeed; revision 0 says that there is none, linearizably.
+func (m Maintaining) ReadStatus(ctx context.Context, id changefeed.ID) (maintainer.StoredStatus, error) {
+	_, status, err := m.Store.Status(ctx, id)
 	if err == nil {
 		err = status.Err
 	}
@@ -35,8 +36,9 @@ func (m maintaining) ReadStatus(ctx context.Context, id changefeed.ID) (maintain
 	return maintainer.StoredStatus{Status: *status.Record, Revision: status.ModRevision}, nil
 }
 
-func (m maintaining) ReadEpoch(ctx context.Context, id changefeed.ID) (maintainer.Ownership, error) {
-	epoch, _, err := m.store.Epoch(ctx, id)
+// ReadEpoch reads who owns a changefeed; revision 0 says that there is no record, linearizably.
+func (m Maintaining) ReadEpoch(ctx context.Context, id changefeed.ID) (maintainer.Ownership, error) {
+	epoch, _, err := m.Store.Epoch(ctx, id)
 	if err == nil {
 		err = epoch.Err
 	}
@@ -46,8 +48,9 @@ func (m maintaining) ReadEpoch(ctx context.Context, id changefeed.ID) (maintaine
 	return maintainer.Ownership{ID: id, Record: *epoch.Record, Revision: epoch.ModRevision}, nil
 }
 
-func (m maintaining) ListNodes(ctx context.Context) (maintainer.Nodes, error) {
-	nodes, revision, err := m.store.Nodes(ctx)
+// ListNodes lists the nodes whose leases live, linearizably.
+func (m Maintaining) ListNodes(ctx context.Context) (maintainer.Nodes, error) {
+	nodes, revision, err := m.Store.Nodes(ctx)
 	if err != nil {
 		return maintainer.Nodes{}, err
 	}
@@ -61,27 +64,14 @@ func (m maintaining) ListNodes(ctx context.Context) (maintainer.Nodes, error) {
 }
 
 // Epoch reads an epoch record for a dispatcher host.
-func (m maintaining) Epoch(ctx context.Context, id changefeed.ID) (record.Epoch, bool, error) {
+func (m Maintaining) Epoch(ctx context.Context, id changefeed.ID) (record.Epoch, bool, error) {
 	own, err := m.ReadEpoch(ctx, id)
 	return own.Record, own.Revision != 0, err
 }
 
-// bounded is a session as maintainers ask it.
-type bounded struct{ *epochstore.Session }
-
-// Bound returns a context that ends no later than the session's deadline as it stands now.
-func (b bounded) Bound(ctx context.Context) (context.Context, context.CancelFunc) {
-	ctx, release := b.Context(ctx)
-	limited, cancel := context.WithTimeout(ctx, max(b.Remaining(), time.Nanosecond))
-	return limited, func() {
-		cancel()
-		release()
-	}
-}
-
-// ownership returns a watched epoch record with what pins it; false if it was deleted or does not parse. One that does
+// Ownership returns a watched epoch record with what pins it; false if it was deleted or does not parse. One that does
 // not parse owns nothing: who ran under the one before keeps to that until the record is mended or bumped over.
-func ownership(change epochstore.Change) (maintainer.Ownership, bool) {
+func Ownership(change epochstore.Change) (maintainer.Ownership, bool) {
 	epoch, ok := change.Record.(*record.Epoch)
 	if !ok || change.Deleted {
 		return maintainer.Ownership{}, false

@@ -1,62 +1,30 @@
-package node
+package records
 
 import (
-	"context"
-	"time"
-
 	"fencerow/coordinator"
 	"fencerow/epochstore"
 	"fencerow/record"
 )
 
-// coordinatorKinds are the records that a coordinator decides on.
-func coordinatorKinds() []record.Kind {
+// CoordinatorKinds are the records that a coordinator decides on.
+func CoordinatorKinds() []record.Kind {
 	return []record.Kind{
 		record.KindMeta, record.KindNode, record.KindDrain, record.KindSpec, record.KindEpoch, record.KindHandoff, record.KindStatus,
 	}
 }
 
-// coordinatorWatch turns what is watched into what the coordinator's core takes in.
-type coordinatorWatch struct {
-	watch  *epochstore.Watch
-	inputs chan []coordinator.Input
-}
-
-func newCoordinatorWatch(watch *epochstore.Watch) *coordinatorWatch {
-	return &coordinatorWatch{watch: watch, inputs: make(chan []coordinator.Input)}
-}
-
-func (w *coordinatorWatch) Inputs() <-chan []coordinator.Input { return w.inputs }
-
-func (w *coordinatorWatch) Age() time.Duration { return w.watch.Age() }
-
-// run hands updates over until ctx ends.
-func (w *coordinatorWatch) run(ctx context.Context) error {
-	defer close(w.inputs)
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case update := <-w.watch.Updates():
-			inputs := make([]coordinator.Input, 0, len(update.Changes)+1)
-			for _, change := range update.Changes {
-				if input := coordinatorInput(change); input != nil {
-					inputs = append(inputs, input)
-				}
-			}
-			if update.Snapshot {
-				inputs = append(inputs, coordinator.Listed{})
-			}
-			if len(inputs) == 0 {
-				continue
-			}
-			select {
-			case <-ctx.Done():
-				return nil
-			case w.inputs <- inputs:
-			}
+// CoordinatorInputs turns an update into what the coordinator's core takes in.
+func CoordinatorInputs(update epochstore.Update) []coordinator.Input {
+	inputs := make([]coordinator.Input, 0, len(update.Changes)+1)
+	for _, change := range update.Changes {
+		if input := coordinatorInput(change); input != nil {
+			inputs = append(inputs, input)
 		}
 	}
+	if update.Snapshot {
+		inputs = append(inputs, coordinator.Listed{})
+	}
+	return inputs
 }
 
 // coordinatorInput returns nil for a record that the coordinator does not decide on.

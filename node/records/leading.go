@@ -1,4 +1,4 @@
-package node
+package records
 
 import (
 	"context"
@@ -11,13 +11,21 @@ import (
 	"fencerow/fence"
 )
 
-// leading does the coordinator's writes under one term.
-type leading struct {
+// Leading does the coordinator's writes under one term.
+type Leading struct {
 	lead  *epochstore.Lead
 	store *epochstore.Store
 }
 
-func (l leading) Bump(ctx context.Context, decisions []coordinator.Decision) []coordinator.Outcome {
+var _ coordinator.Store = Leading{}
+
+// NewLeading returns what writes under a term.
+func NewLeading(lead *epochstore.Lead, store *epochstore.Store) Leading {
+	return Leading{lead: lead, store: store}
+}
+
+// Bump sends decisions together, and answers each.
+func (l Leading) Bump(ctx context.Context, decisions []coordinator.Decision) []coordinator.Outcome {
 	bumps := make([]epochstore.Bump, len(decisions))
 	for i, d := range decisions {
 		bumps[i] = epochstore.Bump{
@@ -36,7 +44,8 @@ func (l leading) Bump(ctx context.Context, decisions []coordinator.Decision) []c
 	return outcomes
 }
 
-func (l leading) RequestHandoffs(ctx context.Context, handoffs []coordinator.Handoff) []error {
+// RequestHandoffs asks owners to release.
+func (l Leading) RequestHandoffs(ctx context.Context, handoffs []coordinator.Handoff) []error {
 	requests := make([]epochstore.Handoff, len(handoffs))
 	for i, h := range handoffs {
 		requests[i] = epochstore.Handoff{
@@ -50,7 +59,8 @@ func (l leading) RequestHandoffs(ctx context.Context, handoffs []coordinator.Han
 	return errs
 }
 
-func (l leading) Remove(ctx context.Context, r coordinator.Removal) error {
+// Remove deletes what there is of a changefeed, if it is still what the removal was decided on.
+func (l Leading) Remove(ctx context.Context, r coordinator.Removal) error {
 	view, err := l.store.Changefeed(ctx, r.ID)
 	if changefeed.AsFault(err, "").Code == changefeed.CodeNotFound {
 		return nil // an earlier try did it, and its answer was lost
@@ -60,22 +70,25 @@ func (l leading) Remove(ctx context.Context, r coordinator.Removal) error {
 	}
 	// The decision was made on these very records, or it is made afresh.
 	if view.Spec.ModRevision != r.SpecRevision || view.Epoch.ModRevision != r.EpochRevision {
-		return fmt.Errorf("node: remove %s: %w", r.ID, epochstore.ErrConflict)
+		return fmt.Errorf("records: remove %s: %w", r.ID, epochstore.ErrConflict)
 	}
 	return termError(l.lead.Remove(ctx, epochstore.Removal{
 		ID: r.ID, Spec: view.Spec, Epoch: view.Epoch, Status: view.Status,
 	}))
 }
 
-func (l leading) TrimHistory(ctx context.Context, id changefeed.ID) error {
+// TrimHistory deletes old ownerships.
+func (l Leading) TrimHistory(ctx context.Context, id changefeed.ID) error {
 	return termError(l.lead.TrimHistory(ctx, id))
 }
 
-func (l leading) RaiseLevel(ctx context.Context, level int) error {
+// RaiseLevel raises the feature level.
+func (l Leading) RaiseLevel(ctx context.Context, level int) error {
 	return termError(l.lead.RaiseLevel(ctx, level))
 }
 
-func (l leading) Probe(ctx context.Context) error { return termError(l.lead.Probe(ctx)) }
+// Probe writes nothing, under the term.
+func (l Leading) Probe(ctx context.Context) error { return termError(l.lead.Probe(ctx)) }
 
 // termError says deposed where the store says that the term is over.
 func termError(err error) error {
@@ -92,5 +105,3 @@ func seen[T any](value *T, revision int64) epochstore.Seen[T] {
 	}
 	return epochstore.Seen[T]{Record: value, ModRevision: revision, CreateRevision: revision}
 }
-
-var _ coordinator.Store = leading{}
