@@ -12,6 +12,7 @@ import (
 
 	"fencerow/changefeed"
 	"fencerow/fence"
+	"fencerow/internal/failpoint"
 	"fencerow/message"
 )
 
@@ -178,6 +179,9 @@ func (r *reading) read(tasks context.Context) {
 // step tells the core one thing, and does what it decides.
 func (r *reading) step(tasks context.Context, input Input) {
 	if in, ok := input.(DispatcherEnded); ok {
+		if failpoint.On {
+			failpoint.Trace("end", map[string]any{"epoch": in.Token.Epoch(), "seq": in.Token.Seq(), "uid": r.pumps[in.Token].start.UID})
+		}
 		delete(r.pumps, in.Token)
 		r.log.Info("dispatcher ended", zap.Stringer("token", in.Token), zap.Stringer("mark", in.Progress.Mark),
 			zap.Bool("known", in.Progress.Known), faultField(in.Fault))
@@ -203,6 +207,9 @@ func (r *reading) execute(tasks context.Context, effect Effect) {
 	case Send:
 		r.host.config.Sender.Send(e.Envelope)
 	case Refused:
+		if failpoint.On {
+			failpoint.Trace("refused", map[string]any{"changefeed": r.id.String(), "rule": e.Refusal.Rule()})
+		}
 		r.host.config.Metrics.rejections.WithLabelValues(e.Refusal.Rule()).Inc()
 		r.log.Debug("command refused", zap.String("rule", e.Refusal.Rule()), zap.Stringer("command", e.Command))
 	case ReadRecord:
@@ -273,6 +280,11 @@ func (r *reading) startPump(tasks context.Context, e StartPump) {
 	r.pumps[e.Token] = p
 	ctx, cancel := context.WithCancel(tasks)
 	p.cancelContext = cancel
+	if failpoint.On {
+		failpoint.Trace("start", map[string]any{
+			"changefeed": r.id.String(), "uid": e.UID, "epoch": e.Token.Epoch(), "seq": e.Token.Seq(), "start": e.Span.Start, "end": e.Span.End,
+		})
+	}
 	r.log.Info("dispatcher starts", zap.Stringer("token", e.Token))
 	r.tasks.Go(func() {
 		defer cancel()

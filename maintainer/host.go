@@ -11,6 +11,7 @@ import (
 
 	"fencerow/changefeed"
 	"fencerow/fence"
+	"fencerow/internal/failpoint"
 	"fencerow/message"
 	"fencerow/record"
 )
@@ -265,6 +266,9 @@ func (h *Host) Run(ctx context.Context) error {
 			h.do(core.Step(in), func(own Ownership) {
 				r := h.newRunner(own)
 				group.Go(func() {
+					if failpoint.On {
+						failpoint.Hold(running, failpoint.Start, own.ID.String)
+					}
 					r.run(running)
 					ended <- MaintainerEnded{ID: own.ID, Epoch: own.Record.Epoch}
 				})

@@ -12,6 +12,7 @@ import (
 
 	"fencerow/changefeed"
 	"fencerow/fence"
+	"fencerow/internal/failpoint"
 	"fencerow/message"
 	"fencerow/record"
 	"fencerow/sink"
@@ -198,6 +199,9 @@ func (r *runner) step(ctx context.Context, in Input) Outcome {
 	for _, effect := range effects {
 		switch effect := effect.(type) {
 		case Send:
+			if failpoint.On {
+				failpoint.Hold(ctx, failpoint.Send, func() string { return fmt.Sprintf("%T to %s", effect.Envelope.Body, effect.Envelope.To) })
+			}
 			r.host.deps.Sender.Send(effect.Envelope)
 		case Open:
 			r.results <- r.open(effect.Spec)

@@ -24,7 +24,7 @@ var rooms = map[string][]string{
 	"record":     {"fence", "changefeed", "change"},
 	"message":    {"fence", "changefeed", "change", "record"},
 	"kv":         {"fence"},
-	"kv/kvetcd":  {"kv", "fence"},
+	"kv/kvetcd":  {"kv", "fence", "internal/failpoint"},
 	"kv/kvmem":   {"kv", "fence"},
 	"kv/kvtest":  {"kv", "kv/kvetcd", "kv/kvmem", "fence"},
 	"endpoint":   {"changefeed"},
@@ -32,8 +32,8 @@ var rooms = map[string][]string{
 	"epochstore": {"fence", "changefeed", "change", "record", "kv"},
 
 	"coordinator": {"fence", "changefeed", "change", "record"},
-	"maintainer":  {"fence", "changefeed", "change", "record", "message", "source", "sink"},
-	"dispatcher":  {"fence", "changefeed", "change", "record", "message", "source", "sink"},
+	"maintainer":  {"fence", "changefeed", "change", "record", "message", "source", "sink", "internal/failpoint"},
+	"dispatcher":  {"fence", "changefeed", "change", "record", "message", "source", "sink", "internal/failpoint"},
 
 	"source":            {"fence", "changefeed", "change"},
 	"source/sourcetest": {"fence", "changefeed", "change", "source"},
@@ -59,6 +59,7 @@ var rooms = map[string][]string{
 	"cmd/cdc-node":                 {"*"},
 	"integration":                  {"*"},
 	"internal/archtest":            {},
+	"internal/failpoint":           {},
 	"internal/mutants":             {},
 	"internal/mutants/cmd/mutants": {"internal/mutants"},
 	"internal/sim":                 {"*"},

@@ -24,6 +24,7 @@ func violated(invariant int, format string, args ...any) error {
 
 // Checker judges a history, fact by fact. It knows nothing of what any process thinks.
 type Checker struct {
+	space      changefeed.Span
 	candidates map[string]int64
 	names      map[changefeed.ID]*named
 	feeds      map[changefeed.UID]*feed
@@ -75,9 +76,10 @@ type feed struct {
 	placed     map[fence.Token]*placement
 }
 
-// NewChecker returns a checker that has seen nothing.
-func NewChecker() *Checker {
+// NewChecker returns a checker that has seen nothing. Space is what the source holds.
+func NewChecker(space changefeed.Span) *Checker {
 	return &Checker{
+		space:      space,
 		candidates: map[string]int64{}, names: map[changefeed.ID]*named{}, feeds: map[changefeed.UID]*feed{},
 		byKey: map[string][]int{}, gone: map[changefeed.NodeID]bool{}, known: map[knownKey]fence.Claimant{},
 		running: map[runKey]StartFact{},

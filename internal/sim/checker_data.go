@@ -181,7 +181,7 @@ func (c *Checker) covered(feed *feed, checkpoint change.Position) error {
 			return violated(6, "checkpoint %d of %v is stored, %v stands at %v", checkpoint, feed.id, piece.Span, piece.Mark)
 		}
 	}
-	for _, gap := range changefeed.Gaps(keySpace, spans) {
+	for _, gap := range changefeed.Gaps(c.space, spans) {
 		return violated(6, "checkpoint %d of %v is stored, nobody ever claimed %v", checkpoint, feed.id, gap)
 	}
 	return nil

@@ -154,7 +154,7 @@ func TestTheCheckerRefusesBadHistories(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			checker := NewChecker()
+			checker := NewChecker(keySpace)
 			facts := append(append([]Fact(nil), test.good...), test.bad...)
 			for i, fact := range facts[:len(facts)-1] {
 				require.NoError(t, checker.See(fact), "fact %d of the history is good", i)

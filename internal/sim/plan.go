@@ -48,8 +48,6 @@ type Plan struct {
 	Rates   [faultKinds]float64       // of faults of single messages and requests
 	Every   [faultKinds]time.Duration // between faults that last
 	Spare   map[string]bool           // names of wishes that operators don't have
-
-	views map[changefeed.ID]*targetView
 }
 
 // settleMax is how long the cluster may take to catch up once faults have ended: the longest delay of an error's next
@@ -63,7 +61,7 @@ func draw(seed uint64, steps int) Plan {
 	if err != nil {
 		panic(fmt.Sprintf("sim: %v", err)) //nolint:forbidigo // a constant name
 	}
-	p := Plan{Seed: seed, Steps: steps, Keys: keys, Spare: map[string]bool{}, views: map[changefeed.ID]*targetView{}}
+	p := Plan{Seed: seed, Steps: steps, Keys: keys, Spare: map[string]bool{}}
 	pick := func(choices ...time.Duration) time.Duration { return choices[rng.IntN(len(choices))] }
 	p.Nodes, p.Feeds = []int{1, 2, 2, 3, 3, 3, 4, 5}[rng.IntN(8)], 1+rng.IntN(3)
 	p.SrcKey = 2 + rng.IntN(12)

@@ -79,7 +79,7 @@ func newServer(w *World, name string, place int, id uint64) *server {
 }
 
 func newWorld(plan Plan) *World {
-	w := &World{plan: plan, rng: newRand(plan.Seed), checker: NewChecker(), links: map[[2]int]*link{}, faulty: true}
+	w := &World{plan: plan, rng: newRand(plan.Seed), checker: NewChecker(keySpace), links: map[[2]int]*link{}, faulty: true}
 	w.etcd = newServer(w, "etcd", atEtcd, etcdClusterID)
 	w.target = newServer(w, "target", atTarget, targetClusterID)
 	w.source = &log{world: w, live: map[string]bool{}}
@@ -87,6 +87,7 @@ func newWorld(plan Plan) *World {
 		w.nodes = append(w.nodes, &node{world: w, index: n, name: fmt.Sprintf("n%d", n), rate: 1})
 	}
 	w.people = newPeople(w)
+	w.observer = w.newObserver()
 	return w
 }
 

@@ -32,6 +32,9 @@ type World struct {
 	checker *Checker
 	census  Census
 
+	observer *Observer
+	author   string // of the transaction that is observed
+
 	faulty bool // faults may begin
 	out    io.Writer
 	nonces int

@@ -11,6 +11,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc"
 
+	"fencerow/internal/failpoint"
 	"fencerow/kv"
 )
 
@@ -87,6 +88,9 @@ func (s *Store) Txn(ctx context.Context, txn kv.Txn) (kv.Result, error) {
 	}
 	if err := s.begin(ctx); err != nil {
 		return kv.Result{}, fmt.Errorf("kvetcd: txn not sent: %w", err)
+	}
+	if failpoint.On {
+		ctx = failpoint.Hold(ctx, failpoint.Txn, func() string { return describe(txn) })
 	}
 	answer, err := s.client.Txn(ctx).If(compares...).Then(success...).Else(failure...).Commit()
 	if err != nil {

@@ -1,0 +1,19 @@
+// Package failpoint lets tests of real processes meet them at a known place: just before a transaction is sent, before a
+// maintainer starts, before it asks the hosts. Without the build tag failpoints, [On] is a constant false, and every use
+// stands behind it, so that the compiler leaves out all of it; a test of integration/faults holds a build to that.
+//
+// With the tag a process connects to the Unix socket that is named by CDC_FAILPOINTS and takes orders from it: arm a
+// point, let it go on. It tells when an armed point was hit, and what a dispatcher host started and ended. What a fault
+// is, or a phase, it does not know.
+package failpoint
+
+// Points, by what is about to happen there.
+const (
+	// Txn is hit before a transaction is handed to etcd's client, after everything was checked that is checked before.
+	// Its detail names what it compares and puts.
+	Txn = "txn"
+	// Start is hit by the goroutine of a maintainer before its first step. Its detail is the changefeed.
+	Start = "start"
+	// Send is hit before a maintainer's message is sent. Its detail is the kind of the message and who it is for.
+	Send = "send"
+)
