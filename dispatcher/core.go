@@ -131,6 +131,9 @@ func (c *Core) Due() (changefeed.Time, bool) {
 		return 0, false
 	}
 	due, found := c.heartbeatDue()
+	if at, quiet := c.retireDue(); quiet && !found {
+		due, found = at, true
+	}
 	for _, d := range c.holders.items {
 		if d.state != message.DispatcherStopping || d.cancelled || d.graceEnds == 0 {
 			continue

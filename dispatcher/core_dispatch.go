@@ -64,6 +64,9 @@ func (c *Core) place(now changefeed.Time, envelope *message.Envelope, body messa
 		return
 	}
 	c.replace(now, lower)
+	if c.quiet() {
+		c.report.next = now.Add(heartbeatEvery)
+	}
 	d := &dispatcher{
 		uid: envelope.UID, span: body.Span, token: token, from: body.From, floor: body.Floor,
 		specRevision: c.terms.specRevision, terms: c.terms, state: message.DispatcherStarting,
@@ -287,8 +290,11 @@ func (c *Core) acknowledge() {
 	c.evicted, c.evictedFinals = nil, nil
 }
 
-// tick does what is due by time: the heartbeat is sent by settle.
+// tick does what is due by time; the heartbeat is sent by Step.
 func (c *Core) tick(now changefeed.Time) {
+	if at, quiet := c.retireDue(); quiet && now >= at {
+		c.retire()
+	}
 	for _, d := range c.holders.items {
 		if d.graceEnds != 0 && now >= d.graceEnds {
 			c.cancel(now, d)

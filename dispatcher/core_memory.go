@@ -37,9 +37,10 @@ func (m *memory) forgetEpoch() {
 }
 
 // empty reports whether nothing is remembered.
-func (m *memory) empty() bool {
-	return m.upTo == 0 && len(m.stopped) == 0 && len(m.unknown) == 0 && len(m.finals) == 0
-}
+func (m *memory) empty() bool { return m.blank() && len(m.finals) == 0 }
+
+// blank reports whether no token of the held epoch is remembered.
+func (m *memory) blank() bool { return m.upTo == 0 && len(m.stopped) == 0 && len(m.unknown) == 0 }
 
 // bury remembers that a token of the held epoch was stopped, and the span it had.
 func (m *memory) bury(seq fence.Seq, span changefeed.Span) {

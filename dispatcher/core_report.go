@@ -11,6 +11,13 @@ const (
 	heartbeatEvery = 500 * changefeed.Millisecond
 	// heartbeatGap is the shortest time between two: what changes its state in between goes together.
 	heartbeatGap = 10 * changefeed.Millisecond
+	// emptyBeats is how many heartbeats tell that nothing runs here any more: one, and repetitions, since each may be
+	// lost. Then the host is quiet, so that a changefeed costs nothing on the nodes where none of it runs. An owner that
+	// still waits for something asks.
+	emptyBeats = 3
+	// lingerMax is how long a host that runs nothing remembers what the owner's Bootstrap said. A Place that comes later
+	// is refused, and the owner sends its Bootstrap again.
+	lingerMax = 60 * changefeed.Second
 	// progressMax bounds how many dispatchers tell their progress in one heartbeat; the others come in turn. The
 	// watermark speaks for all of them anyway. 100 hosts make 25,000 a second for a maintainer.
 	progressMax = 128
@@ -34,6 +41,8 @@ type report struct {
 	number uint64
 	next   changefeed.Time // when the next heartbeat is due by its pace
 	last   changefeed.Time // when the last was sent
+	empty  int             // heartbeats that are still to tell that nothing runs
+	retire changefeed.Time // when the terms are forgotten, if nothing runs until then
 }
 
 // reset forgets what was to be told: the next owner asks for everything.
@@ -44,8 +53,10 @@ func (r *report) reset() {
 	r.states, r.ended = nil, nil
 }
 
-// begin starts the pace of heartbeats for an owner.
-func (r *report) begin(now changefeed.Time) { r.next = now }
+// begin starts the pace of heartbeats for an owner. If nothing runs here the answer to its Bootstrap said so.
+func (r *report) begin(now changefeed.Time) {
+	r.next, r.empty, r.retire = now, 0, now.Add(lingerMax)
+}
 
 // heartbeatDue returns when the next heartbeat is to be sent.
 func (c *Core) heartbeatDue() (changefeed.Time, bool) {
@@ -56,8 +67,20 @@ func (c *Core) heartbeatDue() (changefeed.Time, bool) {
 	if len(r.states) > 0 || len(r.ended) > 0 {
 		return min(r.next, r.last.Add(heartbeatGap)), true
 	}
-	return r.next, true
+	return r.next, !c.quiet()
 }
+
+// quiet reports whether nothing runs here, and the owner was told so often enough.
+func (c *Core) quiet() bool { return len(c.live) == 0 && c.report.empty == 0 }
+
+// retireDue returns when a quiet core, on which nothing of the held epoch ever ran, forgets what it was told to run.
+func (c *Core) retireDue() (changefeed.Time, bool) {
+	return c.report.retire, c.terms != nil && c.quiet() && len(c.report.ended) == 0 && c.memory.blank()
+}
+
+// retire forgets the owner's terms: a Place is refused from now on, until the owner has bootstrapped again. What ran under
+// earlier epochs was told with the answer to its Bootstrap.
+func (c *Core) retire() { c.terms, c.memory.finals = nil, nil }
 
 // stateChanged has the dispatcher's state told with the next heartbeat, which is due at once.
 func (r *report) stateChanged(d *dispatcher) {
@@ -173,7 +196,12 @@ func (c *Core) heartbeat(now changefeed.Time) {
 	c.send(message.Heartbeat{
 		Number: r.number, Set: r.set, Checkpoint: checkpoint, Resolved: resolved, Changed: c.changedStatuses(now),
 	})
-	r.last, r.next = now, now.Add(heartbeatEvery)
+	r.last, r.next, r.retire = now, now.Add(heartbeatEvery), now.Add(lingerMax)
+	if len(c.live) > 0 {
+		r.empty = emptyBeats
+	} else {
+		r.empty = max(r.empty-1, 0)
+	}
 }
 
 // tellEnded tells an owner that has closed, and so gets no heartbeats, how what it stopped has ended.

@@ -37,6 +37,7 @@ func (c *Core) advanceActive() {
 func (c *Core) work() {
 	c.askHosts()
 	c.stopOrphans()
+	c.askSilent()
 	c.abandonSilent()
 	c.hosts = slices.DeleteFunc(c.hosts, func(h *host) bool {
 		return h.gone && h.placed == 0 && c.now.At.Sub(h.goneAt) >= c.cfg.SessionTTL
@@ -184,7 +185,6 @@ func (c *Core) receive(env message.Envelope) {
 	if h == nil {
 		return
 	}
-	h.heard = c.now.At
 	switch body := env.Body.(type) {
 	case message.BootstrapReply:
 		c.onAnswer(h, body)
@@ -197,6 +197,7 @@ func (c *Core) receive(env message.Envelope) {
 	case message.Rejected:
 		c.onRejected(h, body)
 	}
+	c.heardOf(h)
 }
 
 // onAnswer takes in the answer to a Bootstrap. A second one counts as statuses only.

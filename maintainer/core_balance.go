@@ -68,7 +68,7 @@ func (c *Core) abandonSilent() {
 		return
 	}
 	for _, h := range c.hosts {
-		if h.gone || !h.answered || h.placed == 0 || c.now.At.Sub(h.heard) < c.silenceMax() || !c.heardElsewhere(h) {
+		if h.gone || !h.answered || h.placed == 0 || c.silentFor(h) < c.silenceMax() || !c.heardElsewhere(h) {
 			continue
 		}
 		c.cover.each(func(cell *cell) bool {

@@ -59,7 +59,7 @@ type host struct {
 	askedAt  changefeed.Time
 	nextAsk  changefeed.Time
 	asks     uint8
-	heard    changefeed.Time // the last message of this epoch
+	awaited  changefeed.Time // since when a sign of life is awaited; 0: none is
 	number   uint64          // of the last heartbeat
 	nextList changefeed.Time
 	reply    []message.Status // of the Bootstrap, until the cover is built
@@ -99,6 +99,9 @@ func (c *Core) becomeStarting(cell *cell, on *host, token fence.Token) {
 	cell.state, cell.token, cell.host = cellStarting, token, on
 	cell.tries, cell.next, cell.unknown = 0, c.now.At, false
 	on.placed++
+	if on.awaited == 0 {
+		on.awaited = c.now.At
+	}
 }
 
 // becomeRunning counts the cell into its host's watermark.

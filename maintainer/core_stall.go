@@ -5,9 +5,36 @@ import (
 	"fencerow/record"
 )
 
-// silent reports whether a host has not been heard of for longer than heartbeats may take.
-func (c *Core) silent(h *host) bool {
-	return c.now.At.Sub(h.heard) >= c.stallLimit()
+// silent reports whether a host that something is awaited of has not been heard of for longer than heartbeats may take.
+// One that runs nothing of this changefeed does not repeat that, and is as good as any other until it is asked for
+// something.
+func (c *Core) silent(h *host) bool { return c.silentFor(h) >= c.stallLimit() }
+
+// silentFor returns for how long something has been awaited of a host in vain.
+func (c *Core) silentFor(h *host) changefeed.Duration {
+	if h.awaited == 0 {
+		return 0
+	}
+	return c.now.At.Sub(h.awaited)
+}
+
+// heardOf takes in that a message of this epoch came from a host.
+func (c *Core) heardOf(h *host) {
+	h.awaited = 0
+	if h.placed > 0 || !h.answered {
+		h.awaited = c.now.At
+	}
+}
+
+// askSilent asks hosts that are not heard of, with growing pauses. One may have nothing to repeat, when the last that it
+// told was lost, or be back.
+func (c *Core) askSilent() {
+	for _, h := range c.hosts {
+		over := c.silentFor(h) - 2*c.cfg.Heartbeat
+		if over >= 0 && c.now.At.Sub(h.nextList) >= min(over/2, c.cfg.ResendMax) {
+			c.listStatuses(h)
+		}
+	}
 }
 
 func (c *Core) stallLimit() changefeed.Duration { return stalledHeartbeats * c.cfg.Heartbeat }

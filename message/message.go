@@ -143,8 +143,8 @@ type Statuses struct {
 	Statuses []Status
 }
 
-// Heartbeat (up) is sent every 500 ms, and at once when a dispatcher changed its state. It counts only if Number is
-// above those seen before from that host in this epoch.
+// Heartbeat (up) is sent every 500 ms while something runs on the host, and at once when a dispatcher changed its state.
+// It counts only if Number is above those seen before from that host in this epoch.
 type Heartbeat struct {
 	Number uint64
 	Set    Digest // of the running dispatchers that the watermark covers
