@@ -230,7 +230,7 @@ func TestF19SpansOfALostNodeWait(t *testing.T) {
 	t.Run("a list that is older than what is known loses nobody", func(t *testing.T) {
 		b, _ := active(t, "n2")
 		b.step(NodesWatched{Nodes: Nodes{Revision: 0, Nodes: b.nodes.Nodes[1:]}})
-		b.pass(4 * time.Second) // less than the silence for which a node is given up under claims
+		b.pass(3 * time.Second) // less than the silence for which a node is given up under claims
 		require.Zero(t, b.countSent(message.KindPlace))
 	})
 }
