@@ -40,6 +40,9 @@ type Records interface {
 	CreateSpec(ctx context.Context, spec record.Spec) error
 	// UpdateSpec stores a spec over the one that was read, if nobody changed it since: else spec.conflict (F25).
 	UpdateSpec(ctx context.Context, read Stored[record.Spec], spec record.Spec) error
+	// ResetSpec stores a spec with another uid over a view that nobody owns, and forgets the rest of the former uid; else
+	// spec.conflict.
+	ResetSpec(ctx context.Context, read View, spec record.Spec) error
 	// ForceRemove deletes the records of a changefeed whoever owns it.
 	ForceRemove(ctx context.Context, id changefeed.ID) error
 }

@@ -89,6 +89,10 @@ func (s *Server) create(r *http.Request) (reply, error) {
 	if err := decode(r, &request); err != nil {
 		return reply{}, err
 	}
+	dry, err := dryRun(r)
+	if err != nil {
+		return reply{}, err
+	}
 	draft, err := s.config.Kinds.validate(request, s.literals())
 	if err != nil {
 		return reply{}, err
@@ -96,6 +100,10 @@ func (s *Server) create(r *http.Request) (reply, error) {
 	head, err := draft.look(r.Context(), s.backend)
 	if err != nil {
 		return reply{}, err
+	}
+	if dry {
+		spec := draft.spec(head)
+		return show(http.StatusOK, View{ID: draft.id, Spec: Stored[record.Spec]{Value: &spec}}), s.mustBeFree(r.Context(), draft.id)
 	}
 	if err := s.backend.CreateSpec(r.Context(), draft.spec(head)); err != nil {
 		return reply{}, err
@@ -107,9 +115,44 @@ func (s *Server) create(r *http.Request) (reply, error) {
 	return show(http.StatusCreated, view), nil
 }
 
+// dryRun reports whether a request only asks what it would do.
+func dryRun(r *http.Request) (bool, error) {
+	switch text := r.URL.Query().Get("dry_run"); text {
+	case "", "false":
+		return false, nil
+	case "true":
+		return true, nil
+	default:
+		return false, &changefeed.Fault{
+			Code: changefeed.CodeRequestInvalid, Field: "dry_run", Value: fmt.Sprintf("%.100q", text), Detail: "is neither true nor false",
+			Cure: "give true, or leave it out",
+		}
+	}
+}
+
+// mustBeFree says of a name that is taken what its creation would say.
+func (s *Server) mustBeFree(ctx context.Context, id changefeed.ID) error {
+	_, err := s.backend.Changefeed(ctx, id)
+	switch {
+	case err == nil:
+		return &changefeed.Fault{
+			Code: changefeed.CodeExists, Field: "changefeed", Value: id.String(), Detail: "exists",
+			Cure: "choose another name, or update or remove the one that exists",
+		}
+	case changefeed.AsFault(err, "").Code == changefeed.CodeNotFound:
+		return nil
+	default:
+		return err
+	}
+}
+
 func (s *Server) put(r *http.Request) (reply, error) {
 	var request shape.Create
 	if err := decode(r, &request); err != nil {
+		return reply{}, err
+	}
+	dry, err := dryRun(r)
+	if err != nil {
 		return reply{}, err
 	}
 	match := strings.Trim(r.Header.Get("If-Match"), `"`)
@@ -135,6 +178,10 @@ func (s *Server) put(r *http.Request) (reply, error) {
 	}
 	if err := s.checkUpdate(r.Context(), view, spec); err != nil {
 		return reply{}, err
+	}
+	if dry {
+		view.Spec.Value = &spec
+		return show(http.StatusOK, view), nil
 	}
 	if err := s.backend.UpdateSpec(r.Context(), view.Spec, spec); err != nil {
 		if changefeed.AsFault(err, "").Code == changefeed.CodeSpecConflict {

@@ -105,6 +105,18 @@ func (f *fake) UpdateSpec(_ context.Context, read Stored[record.Spec], spec reco
 	return nil
 }
 
+func (f *fake) ResetSpec(ctx context.Context, read View, spec record.Spec) error {
+	if err := f.UpdateSpec(ctx, read.Spec, spec); err != nil {
+		return err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	view := f.views[spec.ID()]
+	view.Status = Stored[record.Status]{}
+	f.views[spec.ID()] = view
+	return nil
+}
+
 func (f *fake) ForceRemove(_ context.Context, id changefeed.ID) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()

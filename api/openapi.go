@@ -33,9 +33,9 @@ func operations() []operation {
 			shape.List[shape.Changefeed]{},
 			http.StatusOK,
 		},
-		{"POST", "/changefeeds", "Create a changefeed.", shape.Create{}, one, http.StatusCreated},
+		{"POST", "/changefeeds", "Create a changefeed; with ?dry_run=true only say what would be (200).", shape.Create{}, one, http.StatusCreated},
 		{"GET", feed, "One changefeed.", nil, one, http.StatusOK},
-		{"PUT", feed, "Update a changefeed; If-Match is required.", shape.Create{}, one, http.StatusOK},
+		{"PUT", feed, "Update a changefeed; If-Match is required. With ?dry_run=true only say what would be.", shape.Create{}, one, http.StatusOK},
 		{
 			"DELETE", feed, "Remove a changefeed. ?force=true deletes its records whoever owns it: until the owner notices it may still write.",
 			nil, one, http.StatusAccepted,
@@ -43,6 +43,7 @@ func operations() []operation {
 		{"POST", feed + "/pause", "Pause; what is paused already is 200.", nil, one, http.StatusAccepted},
 		{"POST", feed + "/resume", "Resume, or try at once what failed.", nil, one, http.StatusAccepted},
 		{"POST", feed + "/move", "Move the owner to another node; nothing is replayed.", shape.Move{}, one, http.StatusAccepted},
+		{"POST", feed + "/reset", "A paused changefeed with another start, and so with a new uid.", shape.Reset{}, one, http.StatusOK},
 		{"PUT", "/nodes/{name}/drain", "Empty a node, until undrain, over its restarts.", nil, shape.Node{}, http.StatusAccepted},
 		{"DELETE", "/nodes/{name}/drain", "Let a node be given work again; 204 where no node of that name lives.", nil, shape.Node{}, http.StatusOK},
 		{"POST", feed + "/bump", "A new epoch now; with above, one above it, for all changefeeds from then on.", shape.Bump{}, one, http.StatusAccepted},
@@ -119,10 +120,13 @@ func parametersOf(op operation) []object {
 		text("query", "namespace", false)
 		text("query", "limit", false)
 		text("query", "after", false)
+	case "POST/changefeeds":
+		text("query", "dry_run", false)
 	case "DELETE/changefeeds/{namespace}/{name}":
 		text("query", "force", false)
 	case "PUT/changefeeds/{namespace}/{name}":
 		text("header", "If-Match", true)
+		text("query", "dry_run", false)
 	}
 	return out
 }

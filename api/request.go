@@ -182,10 +182,7 @@ func (k Kinds) update(view View, request shape.Create, allowed literals) (record
 	spec.UID, spec.StartPosition, spec.Desired, spec.Extra = old.UID, old.StartPosition, old.Desired, old.Extra
 	moved := spec.Source != old.Source || spec.Sink != old.Sink
 	if moved && !(old.Desired == changefeed.DesiredPaused && stateOf(&old, view.Epoch.Value, nil) == changefeed.StatePaused) {
-		return old, false, &changefeed.Fault{
-			Code: changefeed.CodeSpecConflict, Field: "changefeed", Value: view.ID.String(),
-			Detail: "is not paused: its source and sink can only be changed while it is", Cure: "pause it first",
-		}
+		return old, false, notPaused(view.ID, "its source and sink can only be changed while it is")
 	}
 	return spec, moved || !maps.Equal(spec.Options, old.Options), nil
 }

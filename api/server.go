@@ -105,6 +105,7 @@ func (s *Server) handlers() map[string]handler {
 		"POST /changefeeds/{namespace}/{name}/resume": s.resume,
 		"POST /changefeeds/{namespace}/{name}/bump":   s.bump,
 		"POST /changefeeds/{namespace}/{name}/move":   s.move,
+		"POST /changefeeds/{namespace}/{name}/reset":  s.reset,
 		"PUT /nodes/{name}/drain":                     s.drain,
 		"DELETE /nodes/{name}/drain":                  s.undrain,
 		"POST /coordinator/resign":                    s.resign,

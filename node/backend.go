@@ -63,9 +63,14 @@ func (b backend) CreateSpec(ctx context.Context, spec record.Spec) error {
 }
 
 func (b backend) UpdateSpec(ctx context.Context, read api.Stored[record.Spec], spec record.Spec) error {
-	_, err := b.store.UpdateSpec(ctx, epochstore.Seen[record.Spec]{
-		Record: read.Value, ModRevision: read.Revision, CreateRevision: read.CreateRevision,
-	}, spec)
+	_, err := b.store.UpdateSpec(ctx, seenOf(read), spec)
+	return b.shown(err)
+}
+
+func (b backend) ResetSpec(ctx context.Context, read api.View, spec record.Spec) error {
+	_, err := b.store.ResetSpec(ctx, epochstore.View{
+		ID: read.ID, Spec: seenOf(read.Spec), Epoch: seenOf(read.Epoch), Status: seenOf(read.Status),
+	}, spec.UID, spec)
 	return b.shown(err)
 }
 
@@ -227,4 +232,8 @@ func storedOf[T any](seen epochstore.Seen[T]) api.Stored[T] {
 		out.Fault = seen.Err.Error()
 	}
 	return out
+}
+
+func seenOf[T any](stored api.Stored[T]) epochstore.Seen[T] {
+	return epochstore.Seen[T]{Record: stored.Value, ModRevision: stored.Revision, CreateRevision: stored.CreateRevision}
 }

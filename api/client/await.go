@@ -18,10 +18,13 @@ const awaitEvery = 200 * time.Millisecond
 // ErrFailed says that what was waited for can't come: the changefeed failed.
 var ErrFailed = errors.New("the changefeed failed")
 
+// ErrPaused says that what was waited for does not come by itself: the changefeed is paused.
+var ErrPaused = errors.New("the changefeed is paused, and its checkpoint stands still")
+
 // Progress is told of each answer while somebody waits. target is 0 while not known.
 type Progress func(feed shape.Changefeed, target change.Position)
 
-// AwaitCaughtUp waits until the checkpoint is where the source's head is now.
+// AwaitCaughtUp waits until the checkpoint is where the source's head is now. It does not wait for what is paused.
 func (c *Client) AwaitCaughtUp(ctx context.Context, id changefeed.ID, progress Progress) error {
 	var head change.Position
 	err := c.await(ctx, id, func(feed shape.Changefeed) (bool, error) {
@@ -33,17 +36,25 @@ func (c *Client) AwaitCaughtUp(ctx context.Context, id changefeed.ID, progress P
 			head = found // 0: the source can't be asked yet
 		}
 		progress(feed, head)
-		return reached(feed, head), nil
+		return advanced(feed, head)
 	})
 	return err
 }
 
-// AwaitCheckpoint waits until everything at or below the position is in the sink.
+// AwaitCheckpoint waits until everything at or below the position is in the sink. It does not wait for what is paused.
 func (c *Client) AwaitCheckpoint(ctx context.Context, id changefeed.ID, position change.Position, progress Progress) error {
 	return c.await(ctx, id, func(feed shape.Changefeed) (bool, error) {
 		progress(feed, position)
-		return reached(feed, position), nil
+		return advanced(feed, position)
 	})
+}
+
+func advanced(feed shape.Changefeed, position change.Position) (bool, error) {
+	done := reached(feed, position)
+	if !done && feed.State == changefeed.StatePaused {
+		return false, fmt.Errorf("%s: %w; resume it first (cdc-node changefeed resume)", feed.ID(), ErrPaused)
+	}
+	return done, nil
 }
 
 func reached(feed shape.Changefeed, position change.Position) bool {

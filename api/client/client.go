@@ -15,7 +15,6 @@ import (
 	"net/http"
 	"net/url"
 	"os"
-	"strconv"
 	"strings"
 	"time"
 
@@ -289,19 +288,6 @@ func (c *Client) Changefeed(ctx context.Context, id changefeed.ID) (Answer[shape
 	return do[shape.Changefeed](ctx, c, call{method: http.MethodGet, path: feed(id)})
 }
 
-// Create creates a changefeed.
-func (c *Client) Create(ctx context.Context, request shape.Create) (Answer[shape.Changefeed], error) {
-	return do[shape.Changefeed](ctx, c, call{method: http.MethodPost, path: api("changefeeds"), body: request})
-}
-
-// Update updates a changefeed that was read at the revision.
-func (c *Client) Update(ctx context.Context, id changefeed.ID, revision string, request shape.Create) (Answer[shape.Changefeed], error) {
-	return do[shape.Changefeed](ctx, c, call{
-		method: http.MethodPut, path: feed(id), body: request,
-		header: http.Header{"If-Match": {strconv.Quote(revision)}},
-	})
-}
-
 // Pause pauses a changefeed.
 func (c *Client) Pause(ctx context.Context, id changefeed.ID) (Answer[shape.Changefeed], error) {
 	return do[shape.Changefeed](ctx, c, call{method: http.MethodPost, path: feed(id, "pause")})
@@ -325,6 +311,11 @@ func (c *Client) ForceRemove(ctx context.Context, id changefeed.ID) (Answer[shap
 // Bump asks for a new epoch; above may be nil.
 func (c *Client) Bump(ctx context.Context, id changefeed.ID, above *fence.Epoch) (Answer[shape.Changefeed], error) {
 	return do[shape.Changefeed](ctx, c, call{method: http.MethodPost, path: feed(id, "bump"), body: shape.Bump{Above: above}})
+}
+
+// Reset gives a paused changefeed another start, and with it another uid.
+func (c *Client) Reset(ctx context.Context, id changefeed.ID, start string) (Answer[shape.Changefeed], error) {
+	return do[shape.Changefeed](ctx, c, call{method: http.MethodPost, path: feed(id, "reset"), body: shape.Reset{Start: start}})
 }
 
 // Spans shows the cover of a changefeed.

@@ -24,6 +24,11 @@ func (c *Client) Undrain(ctx context.Context, name string) (Answer[shape.Node], 
 	return do[shape.Node](ctx, c, call{method: http.MethodDelete, path: api("nodes", name, "drain")})
 }
 
+// SetLogLevel changes what the node that is asked logs.
+func (c *Client) SetLogLevel(ctx context.Context, level string) (Answer[shape.LogLevel], error) {
+	return do[shape.LogLevel](ctx, c, call{method: http.MethodPut, path: api("log-level"), body: shape.LogLevel{Level: level}})
+}
+
 // AwaitDrained waits until the node of that name runs nothing any more, or is gone.
 func (c *Client) AwaitDrained(ctx context.Context, name string, tell func(shape.Node)) error {
 	ticker := time.NewTicker(awaitEvery)

@@ -62,6 +62,11 @@ type Bump struct {
 	Above *fence.Epoch `json:"above,omitempty"`
 }
 
+// Reset gives a changefeed another start, and with it another uid.
+type Reset struct {
+	Start string `json:"start"`
+}
+
 // LogLevel sets what a node logs.
 type LogLevel struct {
 	Level string `json:"level"`

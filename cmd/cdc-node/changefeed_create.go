@@ -39,6 +39,7 @@ func newChangefeedCreate(c *common) *cobra.Command {
 	f.StringVar(&request.Start, "start", "now", "now, snapshot, or a position")
 	f.StringArrayVar(&options, "option", nil, "k=v; may be given several times")
 	cmd.Long = createHelp()
+	cmd.Example = "  cdc-node changefeed create orders --source etcd://127.0.0.1:2379/orders/ --sink file:///var/lib/orders --start snapshot"
 	return cmd
 }
 

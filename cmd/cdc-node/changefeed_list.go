@@ -1,17 +1,21 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 
 	"github.com/spf13/cobra"
 
+	"fencerow/api/client"
 	"fencerow/api/shape"
 )
 
 func newChangefeedList(c *common) *cobra.Command {
-	cmd := c.nameFlags(&cobra.Command{
+	var watch bool
+	cmd := watchFlag(c.nameFlags(&cobra.Command{
 		Use: "list", Short: "List the changefeeds of a namespace", Args: cobra.NoArgs,
+		Example: "  cdc-node changefeed list -A\n  cdc-node changefeed list --watch",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			asked, err := c.connect()
 			if err != nil {
@@ -22,13 +26,22 @@ func newChangefeedList(c *common) *cobra.Command {
 			if c.allNamespaces {
 				namespace = ""
 			}
-			answer, err := asked.All(cmd.Context(), namespace)
+			fetch := func(ctx context.Context) (client.Answer[shape.List[shape.Changefeed]], error) {
+				return asked.All(ctx, namespace)
+			}
+			if watch {
+				if err := c.watch(cmd, fetch); err != nil {
+					return fmt.Errorf("watch changefeeds: %w", err)
+				}
+				return nil
+			}
+			answer, err := fetch(cmd.Context())
 			if err != nil {
 				return fmt.Errorf("list changefeeds: %w", err)
 			}
 			return show(cmd, c, answer, func(w io.Writer, list shape.List[shape.Changefeed]) { tableOfChangefeeds(w, list.Items) })
 		},
-	})
+	}), &watch)
 	cmd.Flags().BoolVarP(&c.allNamespaces, "all-namespaces", "A", false, "of all namespaces")
 	return cmd
 }

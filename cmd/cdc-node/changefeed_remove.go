@@ -13,6 +13,7 @@ func newChangefeedRemove(c *common) *cobra.Command {
 		Long: "Stop a changefeed, clean up what it kept in the source and beside the data in the sink, and forget it. The data that it has\n" +
 			"written stays. With --force only the records are deleted, at once and whoever owns it: until the owner notices, which\n" +
 			"takes up to its session's TTL, it may still write, and what it kept in the source and the sink stays there.",
+		Example: "  cdc-node changefeed remove orders --wait",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return c.onFeed(cmd, args[0], "remove", func(asked *asking) (answer, error) {
 				do := asked.Remove

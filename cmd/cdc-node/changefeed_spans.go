@@ -11,6 +11,7 @@ import (
 func newChangefeedSpans(c *common) *cobra.Command {
 	return c.nameFlags(&cobra.Command{
 		Use: "spans NAME", Short: "Show the cover: span, node, token, checkpoint, lag", Args: cobra.ExactArgs(1),
+		Example: "  cdc-node changefeed spans orders",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return c.withFeed(cmd, args[0], "spans of", func(asked *asking) error {
 				answer, err := asked.Spans(asked.ctx, asked.id)

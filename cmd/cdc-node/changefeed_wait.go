@@ -18,6 +18,7 @@ func newChangefeedWait(c *common) *cobra.Command {
 		Use: "wait NAME", Short: "Wait until a changefeed has come as far as asked", Args: cobra.ExactArgs(1),
 		Long: "Wait until a changefeed has come as far as the source was when the command began, or, with --checkpoint, as far as that\n" +
 			"position. Exit code 1 if it fails meanwhile, 5 if it takes longer than --timeout.",
+		Example: "  cdc-node changefeed wait orders --caught-up --timeout 5m",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var target change.Position
 			var err error

@@ -9,11 +9,13 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 	"github.com/stretchr/testify/require"
 
@@ -211,4 +213,36 @@ func TestVersionAndHealth(t *testing.T) {
 	require.NoError(t, err)
 	_, err = run(t, "health", "--url", "http://127.0.0.1:1")
 	require.Equal(t, exitUnreachable, exitCode(err), "what is given goes before the environment")
+}
+
+// Every command that does something shows how in its help.
+func TestEveryCommandShowsAnExample(t *testing.T) {
+	var check func(cmd *cobra.Command)
+	check = func(cmd *cobra.Command) {
+		for _, sub := range cmd.Commands() {
+			check(sub)
+		}
+		if cmd.HasSubCommands() || cmd.Name() == "help" {
+			return
+		}
+		require.Contains(t, cmd.Example, "cdc-node "+strings.TrimPrefix(cmd.CommandPath(), "cdc-node "), cmd.CommandPath())
+		require.NotEmpty(t, cmd.Short, cmd.CommandPath())
+	}
+	check(newRoot())
+}
+
+// What has an answer of the API can be read by a program.
+func TestEveryAnswerComesAsJSONToo(t *testing.T) {
+	without := []string{"dev", "server", "etcd", "etcdctl", "cat", "version"}
+	var check func(cmd *cobra.Command)
+	check = func(cmd *cobra.Command) {
+		for _, sub := range cmd.Commands() {
+			check(sub)
+		}
+		if cmd.HasSubCommands() || slices.Contains(without, cmd.Name()) {
+			return
+		}
+		require.NotNil(t, cmd.Flags().Lookup("output"), cmd.CommandPath())
+	}
+	check(newRoot())
 }

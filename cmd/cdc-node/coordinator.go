@@ -15,6 +15,7 @@ func newCoordinator(c *common) *cobra.Command {
 func newCoordinatorShow(c *common) *cobra.Command {
 	return c.connectFlags(&cobra.Command{
 		Use: "show", Short: "Show the coordinator and its term", Args: cobra.NoArgs,
+		Example: "  cdc-node coordinator show",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			asked, err := c.connect()
 			if err != nil {

@@ -9,6 +9,7 @@ import (
 func newCoordinatorResign(c *common) *cobra.Command {
 	return c.connectFlags(&cobra.Command{
 		Use: "resign", Short: "End the coordinator's term, so that another is elected", Args: cobra.NoArgs,
+		Example: "  cdc-node coordinator resign",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			asked, err := c.connect()
 			if err != nil {

@@ -16,6 +16,7 @@ func newDev() *cobra.Command {
 		Use: "dev", Short: "Run everything in one process, with a demo changefeed; nothing to set up", Args: cobra.NoArgs,
 		Long: "Run an embedded etcd, one node and a demo changefeed over a small workload. Its changes are printed on stdout as JSON\n" +
 			"lines, and what to try next on stderr. Without --data-dir everything is in a temporary folder that Ctrl-C removes.",
+		Example: "  cdc-node dev",
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
 			remove := func() error { return nil }
 			if config.DataDir == "" {

@@ -18,6 +18,7 @@ func newEpochBump(c *common) *cobra.Command {
 		Use: "bump NAME", Short: "Give a changefeed a new epoch now", Args: cobra.ExactArgs(1),
 		Long: "Give a changefeed a new epoch now, which shuts its owner out and starts another. With --above the epoch lies above\n" +
 			"that number, and so do all epochs of all changefeeds from then on: the cure after etcd was restored from a backup.",
+		Example: "  cdc-node epoch bump orders\n  cdc-node epoch bump orders --above 20817",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return c.onFeed(cmd, args[0], "bump", func(asked *asking) (answer, error) {
 				var floor *fence.Epoch

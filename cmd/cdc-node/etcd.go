@@ -8,6 +8,7 @@ import (
 func newEtcd() *cobra.Command {
 	return &cobra.Command{
 		Use: "etcd [args]", Short: "Run a stock etcd member", DisableFlagParsing: true,
-		Run: func(_ *cobra.Command, args []string) { etcdmain.Main(append([]string{"etcd"}, args...)) },
+		Example: "  cdc-node etcd --data-dir /var/lib/etcd",
+		Run:     func(_ *cobra.Command, args []string) { etcdmain.Main(append([]string{"etcd"}, args...)) },
 	}
 }

@@ -10,6 +10,7 @@ func newHealth(c *common) *cobra.Command {
 	url := ""
 	cmd := c.connectFlags(&cobra.Command{
 		Use: "health", Short: "Exit with 0 when the node is ready", Args: cobra.NoArgs,
+		Example: "  cdc-node health --url http://127.0.0.1:8300",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if url != "" { // goes before CDC_NODE_SERVER, which --server has taken by now
 				c.server = url

@@ -18,6 +18,7 @@ func newNode(c *common) *cobra.Command {
 func newNodeList(c *common) *cobra.Command {
 	return c.connectFlags(&cobra.Command{
 		Use: "list", Short: "List the live nodes", Args: cobra.NoArgs,
+		Example: "  cdc-node node list",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			asked, err := c.connect()
 			if err != nil {

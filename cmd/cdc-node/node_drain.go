@@ -46,6 +46,7 @@ func newNodeDrain(c *common) *cobra.Command {
 func newNodeUndrain(c *common) *cobra.Command {
 	return c.connectFlags(&cobra.Command{
 		Use: "undrain NODE", Short: "Let a drained node be given work again", Args: cobra.ExactArgs(1),
+		Example: "  cdc-node node undrain n2",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			asked, err := c.connect()
 			if err != nil {

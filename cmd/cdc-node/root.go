@@ -18,6 +18,12 @@ import (
 // envPrefix begins the environment variable of every flag, as in CDC_NODE_SERVER.
 const envPrefix = "CDC_NODE_"
 
+// Values of --output.
+const (
+	outputTable = "table"
+	outputJSON  = "json"
+)
+
 // common is what the commands that talk to a server share.
 type common struct {
 	server        string
@@ -43,7 +49,7 @@ func newRoot() *cobra.Command {
 	c := &common{}
 	root.AddCommand(
 		newDev(), newServer(), newEtcd(), newEtcdctl(), newHealth(c), newChangefeed(c), newNode(c), newCoordinator(c), newEpoch(c),
-		newSink(), newVersion(),
+		newSink(), newLogLevel(c), newVersion(),
 	)
 	setUp(root)
 	return root
@@ -103,7 +109,7 @@ func asGroup(cmd *cobra.Command) *cobra.Command {
 func (c *common) connectFlags(cmd *cobra.Command) *cobra.Command {
 	f := cmd.Flags()
 	f.StringVar(&c.server, "server", "http://127.0.0.1:8300", "URL of any node")
-	f.StringVarP(&c.output, "output", "o", "table", "table or json")
+	f.StringVarP(&c.output, "output", "o", outputTable, "table or json")
 	f.DurationVar(&c.timeout, "timeout", client.RequestMax, "how long a request may take; for wait: how long to wait")
 	f.StringVar(&c.tokenFile, "token-file", "", "file with a bearer token")
 	f.StringVar(&c.tlsCA, "tls-ca", "", "PEM file of the authority that signed the server's certificate")
@@ -123,7 +129,7 @@ func (c *common) nameFlags(cmd *cobra.Command) *cobra.Command {
 func (c *common) connect() (*client.Client, error) { return c.connectWithin(c.timeout) }
 
 func (c *common) connectWithin(timeout time.Duration) (*client.Client, error) {
-	if c.output != "table" && c.output != "json" {
+	if c.output != outputTable && c.output != outputJSON {
 		return nil, usageError{fmt.Errorf("--output %q is unknown; give table or json", c.output)}
 	}
 	if c.timeout <= 0 {
@@ -138,7 +144,7 @@ func (c *common) id(text string) (changefeed.ID, error) { return changefeed.Pars
 
 // show prints an answer: the JSON that came, or a table.
 func show[T any](cmd *cobra.Command, c *common, answer client.Answer[T], table func(io.Writer, T)) error {
-	if c.output == "json" {
+	if c.output == outputJSON {
 		return printJSON(cmd.OutOrStdout(), answer.Raw)
 	}
 	table(cmd.OutOrStdout(), answer.Value)

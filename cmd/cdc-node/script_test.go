@@ -5,6 +5,7 @@ import (
 	"context"
 	"net"
 	"net/http"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -58,9 +59,34 @@ func TestScriptsWithAServer(t *testing.T) {
 			env.Setenv("ETCD", etcd)
 			return nil
 		},
+		Cmds: scriptCommands(api),
 	})
 	api.Close()
 	http.DefaultClient.CloseIdleConnections()
+}
+
+// scriptCommands are what scripts need beside the binary: `expand FILE` puts variables in, `until STATE NAME` waits for a
+// state.
+func scriptCommands(api *client.Client) map[string]func(ts *testscript.TestScript, neg bool, args []string) {
+	return map[string]func(ts *testscript.TestScript, neg bool, args []string){
+		"expand": func(ts *testscript.TestScript, _ bool, args []string) {
+			for _, file := range args {
+				text := os.Expand(ts.ReadFile(file), ts.Getenv)
+				ts.Check(os.WriteFile(ts.MkAbs(file), []byte(text), 0o600))
+			}
+		},
+		"until": func(ts *testscript.TestScript, _ bool, args []string) {
+			ticker := time.NewTicker(20 * time.Millisecond)
+			defer ticker.Stop()
+			for began := time.Now(); time.Since(began) < time.Minute; <-ticker.C {
+				answer, err := api.Changefeed(context.Background(), changefeed.ID{Namespace: "default", Name: args[1]})
+				if err == nil && string(answer.Value.State) == args[0] {
+					return
+				}
+			}
+			ts.Fatalf("%s was never %s", args[1], args[0])
+		},
+	}
 }
 
 func freeAddr(t *testing.T) string {

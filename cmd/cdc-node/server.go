@@ -21,6 +21,7 @@ func newServer() *cobra.Command {
 		Use: "server", Short: "Run a node of a cluster", Args: cobra.NoArgs,
 		Long: "Run a node of a cluster. Each flag can also be given in the YAML file of --config, without the dashes, and as an\n" +
 			"environment variable, as in CDC_NODE_HTTP_ADDR. The command line goes before the environment, and that before the file.",
+		Example: "  cdc-node server --name n1 --etcd 10.0.0.1:2379,10.0.0.2:2379,10.0.0.3:2379 --data-dir /var/lib/cdc-node",
 		PreRunE: func(cmd *cobra.Command, _ []string) error {
 			if err := readEnv(cmd.Flags(), os.LookupEnv); err != nil {
 				return err

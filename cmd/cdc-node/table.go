@@ -41,11 +41,17 @@ func grid(w io.Writer, header string, rows [][]string) {
 func tableOfChangefeeds(w io.Writer, items []shape.Changefeed) {
 	rows := make([][]string, len(items))
 	for i, f := range items {
-		rows[i] = []string{
-			f.Namespace, f.Name, string(f.State), word(f.OwnerName), number(uint64(f.Epoch)), position(f.Checkpoint), seconds(f.LagSeconds), why(f),
-		}
+		rows[i] = rowOfChangefeed(f)
 	}
-	grid(w, "NAMESPACE NAME STATE OWNER EPOCH CHECKPOINT LAG WHY", rows)
+	grid(w, headerOfChangefeeds, rows)
+}
+
+const headerOfChangefeeds = "NAMESPACE NAME STATE OWNER EPOCH CHECKPOINT LAG WHY"
+
+func rowOfChangefeed(f shape.Changefeed) []string {
+	return []string{
+		f.Namespace, f.Name, string(f.State), word(f.OwnerName), number(uint64(f.Epoch)), position(f.Checkpoint), seconds(f.LagSeconds), why(f),
+	}
 }
 
 // why says what people want to know of a state that isn't fine.
