@@ -44,8 +44,6 @@ type Core struct {
 	void    fence.Token // every token at or below it is void on this host
 	evicted *Evicted    // the eviction that is not acknowledged yet
 
-	evictedFinals []message.Status
-
 	report  report
 	effects []Effect
 }

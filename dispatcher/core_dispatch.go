@@ -212,9 +212,6 @@ func (c *Core) bury(d *dispatcher, final message.Status) {
 	if c.ours(d) && !c.deleted {
 		c.memory.keepFinal(final)
 	}
-	if c.evicted != nil && !c.evicted.Token.OlderThan(d.token) {
-		c.evictedFinals = append(c.evictedFinals, final)
-	}
 	if c.ours(d) {
 		c.tell(final)
 	}
@@ -285,9 +282,24 @@ func (c *Core) acknowledge() {
 		}
 	}
 	c.effects = append(c.effects, AcknowledgeEviction{
-		UID: c.evicted.UID, Token: c.evicted.Token, Finals: c.evictedFinals,
+		UID: c.evicted.UID, Token: c.evicted.Token, Finals: c.finalsUpTo(c.evicted),
 	})
-	c.evicted, c.evictedFinals = nil, nil
+	c.evicted = nil
+}
+
+// finalsUpTo returns how far those came that an eviction voids, also if they had stopped before: who evicts hears
+// nothing else of this host.
+func (c *Core) finalsUpTo(eviction *Evicted) []message.Status {
+	if string(eviction.UID) != c.gate.Held().UID {
+		return nil
+	}
+	var out []message.Status
+	for i := range c.memory.finals {
+		if final := &c.memory.finals[i]; !eviction.Token.OlderThan(final.Token) {
+			out = append(out, *final)
+		}
+	}
+	return out
 }
 
 // tick does what is due by time; the heartbeat is sent by Step.

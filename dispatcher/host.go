@@ -102,6 +102,7 @@ type Host struct {
 	mu        sync.Mutex // guards what follows
 	mailboxes map[changefeed.ID]*mailbox
 	records   map[changefeed.ID]record.Epoch // as watched: what a new mailbox is told first
+	evictions map[changefeed.UID]Evicted     // of this node, as watched: likewise
 	listed    bool
 	closed    bool
 	fresh     []*mailbox // made, and not read by anybody yet
@@ -118,6 +119,7 @@ func New(config Config) (*Host, error) {
 		start:     time.Now(),
 		mailboxes: make(map[changefeed.ID]*mailbox),
 		records:   make(map[changefeed.ID]record.Epoch),
+		evictions: make(map[changefeed.UID]Evicted),
 		wake:      make(chan struct{}, 1),
 	}, nil
 }
@@ -197,9 +199,13 @@ func (h *Host) Observed(id changefeed.ID, watched record.Epoch) {
 }
 
 func (h *Host) observe(id changefeed.ID, watched record.Epoch) {
+	before := h.records[id].UID
 	h.records[id] = watched
 	if m := h.mailboxes[id]; m != nil {
 		m.push(Observed{Record: watched})
+	}
+	if eviction, found := h.evictions[watched.UID]; found && before != watched.UID { // it was seen before the record
+		h.evict(id, eviction)
 	}
 }
 
@@ -219,15 +225,35 @@ func (h *Host) forgetRecord(id changefeed.ID, last record.Epoch) {
 	}
 }
 
-// Evicted takes in an eviction of this node as it was listed or watched.
-func (h *Host) Evicted(id changefeed.ID, uid changefeed.UID, eviction record.Eviction) {
+// Evicted takes in an eviction of this node as it was listed or watched. The changefeed is known by its epoch record,
+// which may be watched later.
+func (h *Host) Evicted(uid changefeed.UID, eviction record.Eviction) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if m := h.mailbox(id); m != nil {
-		m.push(Evicted{
-			UID: uid, Token: fence.Mint(eviction.Epoch, eviction.Seq), Acknowledged: eviction.AcknowledgedAt != nil,
-		})
+	input := Evicted{
+		UID: uid, Token: fence.Mint(eviction.Epoch, eviction.Seq), Acknowledged: eviction.AcknowledgedAt != nil,
 	}
+	h.evictions[uid] = input
+	for id, known := range h.records { // at most one
+		if known.UID == uid {
+			h.evict(id, input)
+		}
+	}
+}
+
+// EvictionDeleted takes in that the eviction is gone. What it voided stays void.
+func (h *Host) EvictionDeleted(uid changefeed.UID) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	delete(h.evictions, uid)
+}
+
+func (h *Host) evict(id changefeed.ID, input Evicted) {
+	if m := h.mailboxes[id]; m != nil {
+		m.push(input)
+		return
+	}
+	h.mailbox(id) // is told when it is made
 }
 
 // Dispatchers returns how many dispatchers have not ended.
@@ -252,6 +278,9 @@ func (h *Host) mailbox(id changefeed.ID) *mailbox {
 	m := newMailbox(h, id)
 	if known, found := h.records[id]; found {
 		m.push(Observed{Record: known})
+		if eviction, evicted := h.evictions[known.UID]; evicted {
+			m.push(eviction)
+		}
 	}
 	if h.listed {
 		m.push(Listed{})

@@ -262,7 +262,7 @@ func TestHostAcknowledgesAnEvictionUntilItIsTaken(t *testing.T) {
 		b.mu.Lock()
 		b.ackErrors = []error{errDown, errDown, errDown}
 		b.mu.Unlock()
-		b.host.Evicted(testID, "u", record.Eviction{Epoch: 7, Seq: 3})
+		b.host.Evicted("u", record.Eviction{Epoch: 7, Seq: 3})
 		pass(time.Minute)
 		require.Len(t, b.acked, 1)
 		require.Equal(t, fence.Mint(7, 3), b.acked[0].Token)
@@ -322,4 +322,18 @@ func TestHostNamesWhatItLacks(t *testing.T) {
 	for _, what := range []string{"node id", "records", "sender", "session", "opener", "evictions", "logger", "metrics"} {
 		require.ErrorContains(t, err, "no "+what)
 	}
+}
+
+// An eviction may be seen before the record that says which changefeed it is about, and before anything runs here.
+func TestHostIsEvictedBeforeItKnowsTheRecord(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b := newBed(t)
+		defer b.stop()
+		b.host.Evicted("u", record.Eviction{Epoch: 7, Seq: 3})
+		b.host.Listed(map[changefeed.ID]record.Epoch{testID: epochRecord("u", 7, "n1")})
+		pass(time.Second)
+		require.Len(t, b.acked, 1)
+		require.Equal(t, fence.Mint(7, 3), b.acked[0].Token)
+	})
 }

@@ -202,15 +202,16 @@ func TestEvictionIsPutAcknowledgedAndDeleted(t *testing.T) {
 		first, err := w.store.PutEviction(w.ctx, write)
 		require.NoError(t, err)
 		write.Last = first
-		require.ErrorIs(t, w.store.DeleteEviction(w.ctx, write), epochstore.ErrRefused, "not acknowledged")
+		w.put(w.keys.Node("n9"), "lives")
+		require.ErrorIs(t, w.store.DeleteEviction(w.ctx, write), epochstore.ErrConflict, "not acknowledged")
 		write.Token = fence.Mint(owned.Record.Epoch, 9)
 		second, err := w.store.PutEviction(w.ctx, write)
 		require.NoError(t, err)
 		uid := owned.Record.UID
-		require.ErrorIs(t, w.store.AcknowledgeEviction(w.ctx, uid, "n9", first), epochstore.ErrConflict,
+		require.ErrorIs(t, w.store.AcknowledgeEviction(w.ctx, uid, "n9", first, nil), epochstore.ErrConflict,
 			"what was obeyed is not what is asked now")
 		w.flaky.inject(nil, once(lost))
-		require.NoError(t, w.store.AcknowledgeEviction(w.ctx, uid, "n9", second))
+		require.NoError(t, w.store.AcknowledgeEviction(w.ctx, uid, "n9", second, nil))
 		evictions, err := w.store.Evictions(w.ctx, uid)
 		require.NoError(t, err)
 		require.NotNil(t, evictions["n9"].Record.AcknowledgedAt)
@@ -218,5 +219,74 @@ func TestEvictionIsPutAcknowledgedAndDeleted(t *testing.T) {
 		w.flaky.inject(nil, once(lost))
 		require.NoError(t, w.store.DeleteEviction(w.ctx, write))
 		require.Zero(t, w.get(w.keys.Eviction(uid, "n9")).ModRevision)
+	})
+}
+
+// What a maintainer and a node do about an eviction may be done again after any error, and never acknowledges more
+// than was obeyed.
+func TestEvictionsMayBeRepeated(t *testing.T) {
+	onBoth(t, func(t *testing.T, w *world) {
+		lead := w.lead("n1")
+		w.create("a")
+		owned := w.own(lead, "a", "n1")
+		uid, key := owned.Record.UID, w.keys.Eviction(owned.Record.UID, "n9")
+		w.put(w.keys.Node("n9"), "lives")
+		write := epochstore.EvictionWrite{ID: id("a"), Ownership: owned, Node: "n9", Token: fence.Mint(owned.Record.Epoch, 4)}
+		w.flaky.inject(nil, once(lost))
+		require.NoError(t, w.store.Evict(w.ctx, write))
+		first := w.get(key).ModRevision
+		require.NoError(t, w.store.Evict(w.ctx, write))
+		require.Equal(t, first, w.get(key).ModRevision, "done again it changes nothing")
+		require.ErrorIs(t, w.store.DropEviction(w.ctx, write), epochstore.ErrConflict, "the node lives, and did not acknowledge")
+
+		obeyed := write.Token
+		write.Token = fence.Mint(owned.Record.Epoch, 9)
+		require.NoError(t, w.store.Evict(w.ctx, write))
+		finals := []record.Final{{Start: changefeed.Key("a"), End: changefeed.Key("b"), Epoch: owned.Record.Epoch, Seq: 3, Position: 7}}
+		require.NoError(t, w.store.Acknowledge(w.ctx, uid, "n9", obeyed, finals))
+		evictions, err := w.store.Evictions(w.ctx, uid)
+		require.NoError(t, err)
+		require.Nil(t, evictions["n9"].Record.AcknowledgedAt, "more is voided by now than was obeyed")
+		require.NoError(t, w.store.Acknowledge(w.ctx, uid, "n9", write.Token, finals))
+		evictions, err = w.store.Evictions(w.ctx, uid)
+		require.NoError(t, err)
+		require.NotNil(t, evictions["n9"].Record.AcknowledgedAt)
+		require.Equal(t, finals, evictions["n9"].Record.Finals)
+
+		require.NoError(t, w.store.DropEviction(w.ctx, write))
+		require.NoError(t, w.store.DropEviction(w.ctx, write))
+		require.NoError(t, w.store.Acknowledge(w.ctx, uid, "n9", write.Token, nil), "it was taken back")
+		require.Zero(t, w.get(key).ModRevision)
+
+		// Of a node that is gone nobody acknowledges.
+		require.NoError(t, w.store.Evict(w.ctx, write))
+		w.drop(w.keys.Node("n9"))
+		require.NoError(t, w.store.DropEviction(w.ctx, write))
+		require.Zero(t, w.get(key).ModRevision)
+	})
+}
+
+// A node that does not acknowledge in time loses its lease, by the coordinator of this term, and for the eviction that
+// it saw.
+func TestExpelRevokesTheLeaseOfANode(t *testing.T) {
+	onBoth(t, func(t *testing.T, w *world) {
+		lead := w.lead("n1")
+		w.create("a")
+		owned := w.own(lead, "a", "n1")
+		uid, session := owned.Record.UID, w.session()
+		_, err := w.store.Join(w.ctx, session, record.Node{
+			ID: "n9", Name: "n9", HTTP: "-", Peer: "-", Version: "1", Level: record.LevelCurrent, Liveness: record.Alive,
+		})
+		require.NoError(t, err)
+		write := epochstore.EvictionWrite{ID: id("a"), Ownership: owned, Node: "n9", Token: fence.Mint(owned.Record.Epoch, 4)}
+		require.NoError(t, w.store.Evict(w.ctx, write))
+		revision := w.get(w.keys.Eviction(uid, "n9")).ModRevision
+		require.ErrorIs(t, lead.Expel(w.ctx, "n9", uid, revision-1), epochstore.ErrConflict)
+		require.NotZero(t, w.get(w.keys.Node("n9")).ModRevision)
+		require.NoError(t, lead.Expel(w.ctx, "n9", uid, revision))
+		require.Zero(t, w.get(w.keys.Node("n9")).ModRevision)
+		require.NoError(t, lead.Expel(w.ctx, "n9", uid, revision), "it is gone already")
+		require.NoError(t, lead.Resign(w.ctx))
+		require.ErrorIs(t, lead.Expel(w.ctx, "n9", uid, revision), epochstore.ErrTermOver)
 	})
 }

@@ -212,6 +212,8 @@ func evictionExchange(own part, ownership Seen[record.Epoch], last int64, value 
 			return verdictStale, 0, ErrFenced
 		case stored.ModRevision != last:
 			return verdictStale, 0, ErrConflict
+		case len(reads) > 2 && firstPair(reads[2]).ModRevision != 0: // the node that must be gone is there
+			return verdictStale, 0, ErrConflict
 		default:
 			return verdictAgain, 0, nil
 		}

@@ -37,6 +37,7 @@ type bench struct {
 	sent    []message.Envelope
 	trace   []string
 	outcome Outcome
+	evicts  []Evict // that were written, in order
 	writes  []record.Status
 	applied bool // a status write of unknown outcome was applied
 }
@@ -156,6 +157,15 @@ func (b *bench) answer(effect Effect) Input {
 		return StatusRead{Stored: b.status, Err: err}
 	case ReadEpoch:
 		return EpochRead{Ownership: b.current, Err: err}
+	case Evict:
+		if err == nil && b.current.Revision == b.own.Revision {
+			b.evicts = append(b.evicts, effect)
+		} else if err == nil {
+			err = fence.ErrStale
+		}
+		return EvictionPut{Node: effect.Node, Err: err}
+	case DropEviction:
+		return EvictionDropped{Node: effect.Node, Err: err}
 	}
 	return nil
 }
@@ -202,6 +212,10 @@ func describe(effect Effect) string {
 		return "read the status back"
 	case ReadEpoch:
 		return "read the epoch record"
+	case Evict:
+		return fmt.Sprintf("evict %s up to %v", effect.Node, effect.Token)
+	case DropEviction:
+		return fmt.Sprintf("delete the eviction of %s", effect.Node)
 	case RemoveSink:
 		return "remove from the sink"
 	case ResolveStart:

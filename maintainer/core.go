@@ -73,6 +73,7 @@ type Core struct {
 	finals      *finals
 	stopping    map[fence.Token]*cell
 	waiting     map[*cell]waiting
+	evictions   map[changefeed.NodeID]record.Eviction // whose records are stored, as far as was told
 	seq         fence.Seq
 	doubt       retried         // about the ownership: the record is being read
 	leavingAt   changefeed.Time // since when this node stops; 0: it does not
@@ -96,6 +97,7 @@ func NewCore(cfg Config, own Ownership) *Core {
 	return &Core{
 		cfg: cfg, own: own, orphans: newOrphans(), finals: newFinals(),
 		stopping: make(map[fence.Token]*cell), waiting: make(map[*cell]waiting),
+		evictions: make(map[changefeed.NodeID]record.Eviction),
 	}
 }
 
@@ -144,6 +146,12 @@ func (c *Core) take(in Input) {
 		c.onStatusRead(in)
 	case EpochRead:
 		c.onEpoch(in)
+	case EvictionSeen:
+		c.onEviction(in)
+	case EvictionPut:
+		c.onEvictionPut(in)
+	case EvictionDropped:
+		c.onEvictionDropped(in)
 	}
 }
 

@@ -39,9 +39,11 @@ func (c *Core) work() {
 	c.stopOrphans()
 	c.askSilent()
 	c.abandonSilent()
+	c.evict()
 	c.hosts = slices.DeleteFunc(c.hosts, func(h *host) bool {
 		return h.gone && h.placed == 0 && c.now.At.Sub(h.goneAt) >= c.cfg.SessionTTL
 	})
+	c.dropEvictionsOfGone()
 	for _, cell := range slices.Clone(c.cover.unsettled) {
 		switch cell.state {
 		case cellLost:
@@ -51,7 +53,7 @@ func (c *Core) work() {
 		case cellStopping:
 			c.resend(cell, message.Stop{Token: cell.token})
 		case cellStarting:
-			if c.phase == phaseActive && c.doubt.effect == nil {
+			if c.phase == phaseActive && c.doubt.effect == nil && !cell.host.eviction.pending() {
 				c.resendPlace(cell)
 			}
 		case cellAbsent, cellRunning:
@@ -132,7 +134,7 @@ func (c *Core) candidates() []*host {
 			continue
 		}
 		usable = append(usable, h)
-		if h.liveness != record.Draining && !c.silent(h) {
+		if h.liveness != record.Draining && !c.silent(h) && !c.cutOff(h) {
 			preferred = append(preferred, h)
 		}
 	}

@@ -22,8 +22,8 @@ func (c *Core) balance() {
 	var rest, emptied []*host
 	for _, h := range c.hosts {
 		switch {
-		case h.gone || !h.answered:
-		case h.liveness == record.Alive && !c.silent(h):
+		case h.gone || !h.answered || h.eviction.pending():
+		case h.liveness == record.Alive && !c.silent(h) && !c.cutOff(h):
 			rest = append(rest, h)
 		case h.liveness != record.Alive && h.placed > 0:
 			emptied = append(emptied, h)
@@ -68,7 +68,7 @@ func (c *Core) abandonSilent() {
 		return
 	}
 	for _, h := range c.hosts {
-		if h.gone || !h.answered || h.placed == 0 || c.silentFor(h) < c.silenceMax() || !c.heardElsewhere(h) {
+		if h.gone || !h.answered || h.placed == 0 || !c.unreachable(h) || !c.heardElsewhere(h) {
 			continue
 		}
 		c.cover.each(func(cell *cell) bool {

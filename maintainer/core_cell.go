@@ -55,6 +55,9 @@ type host struct {
 	answered bool // its Bootstrap was answered
 	closed   bool
 	removed  bool // it serves this uid no more
+	cleared  bool // it never answered, and an eviction that it acknowledged has stopped whatever it ran
+	cutSaid  bool // the node records say that there is no link to it
+	eviction eviction
 
 	askedAt  changefeed.Time
 	nextAsk  changefeed.Time
@@ -64,8 +67,9 @@ type host struct {
 	nextList changefeed.Time
 	reply    []message.Status // of the Bootstrap, until the cover is built
 
-	placed int            // cells on it, in whatever state
-	set    message.Digest // of the running cells on it
+	placed  int // cells on it, in whatever state
+	orphans int
+	set     message.Digest // of the running cells on it
 	// mark is a lower bound of the marks of all running cells on it: what its watermark says, as long as that speaks
 	// of exactly these cells.
 	mark     change.Position
@@ -73,7 +77,7 @@ type host struct {
 }
 
 func (h *host) usable() bool {
-	return h.answered && !h.removed && !h.gone && h.liveness != record.Stopping
+	return h.answered && !h.removed && !h.gone && !h.eviction.pending() && h.liveness != record.Stopping
 }
 
 // markOf returns the best lower bound of how far a cell is done.

@@ -102,9 +102,11 @@ func (c *Core) onNodes(nodes Nodes) {
 			h = &host{id: node.ID, name: node.Name, askedAt: c.now.At, nextAsk: c.now.At, awaited: c.now.At}
 			c.hosts = append(c.hosts, h)
 			slices.SortFunc(c.hosts, func(a, b *host) int { return cmp.Compare(a.id, b.id) })
+			c.takeEvictions(h.id)
 		}
 		h.name, h.liveness = node.Name, node.Liveness
 	}
+	c.seeLinks(nodes.Nodes)
 	for _, h := range c.hosts {
 		if !present[h.id] && !h.gone {
 			c.loseHost(h)
@@ -144,14 +146,14 @@ func (c *Core) rangeIsFree() bool {
 		return true
 	}
 	for _, h := range c.hosts {
-		if h.answered {
+		if h.answered || h.cleared {
 			continue
 		}
 		if h.gone && c.lostForGood(h) {
 			continue
 		}
 		claimed := c.fencing == FencedByClaims && c.phase < phaseStopping
-		if h.gone || !claimed || c.now.At.Sub(h.askedAt) < c.cfg.AnswerWait { // fence:F19 a node that never answered
+		if h.gone || !claimed || c.now.At.Sub(h.askedAt) < c.answerWait(h) { // fence:F19 a node that never answered
 			return false
 		}
 	}
@@ -159,6 +161,15 @@ func (c *Core) rangeIsFree() bool {
 		return true
 	}
 	return c.now.At.Sub(c.listedAt) >= c.cfg.SessionTTL // fence:F19 a node that was gone before it was listed
+}
+
+// answerWait is how long a host may take to answer its Bootstrap before claims shut it out: hardly any time if the
+// records say that there is no link to it.
+func (c *Core) answerWait(h *host) changefeed.Duration {
+	if c.cutOff(h) {
+		return c.cfg.Heartbeat
+	}
+	return c.cfg.AnswerWait
 }
 
 // askHosts sends Bootstraps to those who have not answered, with growing delays.
@@ -196,9 +207,8 @@ func (c *Core) onClosed(h *host) {
 // is a gap then.
 func (c *Core) advanceAsking() {
 	c.askHosts()
-	waited := c.now.At.Sub(c.since) >= c.cfg.AnswerWait
 	for _, h := range c.hosts {
-		if !h.answered && !h.gone && !waited {
+		if !h.answered && !h.gone && c.now.At.Sub(c.since) < c.answerWait(h) {
 			c.watchStall()
 			return
 		}

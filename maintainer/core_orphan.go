@@ -41,11 +41,13 @@ func (o *orphans) len() int { return len(o.byToken) }
 
 func (o *orphans) add(item *orphan) {
 	o.byToken[item.token] = item
+	item.host.orphans++
 	o.tree.ReplaceOrInsert(item)
 }
 
 func (o *orphans) remove(item *orphan) {
 	delete(o.byToken, item.token)
+	item.host.orphans--
 	o.tree.Delete(item)
 }
 
@@ -93,6 +95,9 @@ func overlapsAny(ranges []changefeed.Span, span changefeed.Span) bool {
 func (c *Core) condemn(h *host, status *message.Status) {
 	if c.orphans.byToken[status.Token] != nil {
 		return
+	}
+	if h.awaited == 0 {
+		h.awaited = c.now.At
 	}
 	c.orphans.add(&orphan{span: status.Span, token: status.Token, host: h, since: c.now.At, next: c.now.At})
 }

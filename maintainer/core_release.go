@@ -114,7 +114,7 @@ func (c *Core) unstopped() *changefeed.Fault {
 		return notStopped(item.host, item.span)
 	}
 	for _, h := range c.hosts {
-		if !h.answered && !h.gone {
+		if !h.answered && !h.cleared && !h.gone {
 			return notStopped(h, c.whole)
 		}
 	}

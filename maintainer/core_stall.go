@@ -21,7 +21,7 @@ func (c *Core) silentFor(h *host) changefeed.Duration {
 // heardOf takes in that a message of this epoch came from a host.
 func (c *Core) heardOf(h *host) {
 	h.awaited = 0
-	if h.placed > 0 || !h.answered {
+	if h.placed > 0 || h.orphans > 0 || !h.answered {
 		h.awaited = c.now.At
 	}
 }
@@ -68,11 +68,11 @@ func (c *Core) stall() *record.Stalled {
 		if h.gone || !c.silent(h) {
 			continue
 		}
-		if !h.answered && (c.cover == nil || len(c.cover.unsettled) > 0) {
+		if !h.answered && !h.cleared && (c.cover == nil || len(c.cover.unsettled) > 0) {
 			return stalledAt("the node does not answer the bootstrap", h, c.firstSpan(nil))
 		}
 		if h.placed > 0 {
-			return stalledAt("the node does not report", h, c.firstSpan(h))
+			return stalledAt(silenceReason(h), h, c.firstSpan(h))
 		}
 	}
 	if c.cover == nil {
@@ -93,6 +93,18 @@ func (c *Core) stall() *record.Stalled {
 		return nil
 	}
 	return stalledAt(c.waitReason(low), low.host, low.span)
+}
+
+// silenceReason says what is known of a node that does not report.
+func silenceReason(h *host) string {
+	switch {
+	case h.eviction.pending():
+		return "the node can't be reached, and has not acknowledged its eviction"
+	case h.cutSaid:
+		return "the node can't be reached"
+	default:
+		return "the node does not report"
+	}
 }
 
 // standstill returns for how long nothing has moved although something should: a head above the checkpoint is known, or

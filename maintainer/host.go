@@ -57,18 +57,19 @@ func (c *HostConfig) validate() error {
 
 // Deps is what a host works with. All are needed.
 type Deps struct {
-	Records  Records
-	Statuses StatusWriter
-	Sender   Sender
-	Opener   Opener
-	Session  Session
-	Log      *zap.Logger
-	Metrics  *Metrics
+	Records   Records
+	Statuses  StatusWriter
+	Evictions EvictionWriter
+	Sender    Sender
+	Opener    Opener
+	Session   Session
+	Log       *zap.Logger
+	Metrics   *Metrics
 }
 
 func (d *Deps) validate() error {
-	if d.Records == nil || d.Statuses == nil || d.Sender == nil || d.Opener == nil || d.Session == nil || d.Log == nil ||
-		d.Metrics == nil {
+	if d.Records == nil || d.Statuses == nil || d.Evictions == nil || d.Sender == nil || d.Opener == nil || d.Session == nil ||
+		d.Log == nil || d.Metrics == nil {
 		return errors.New("a dependency is missing")
 	}
 	return nil
@@ -90,8 +91,9 @@ type Host struct {
 
 // latest is what a maintainer that starts later is told too.
 type latest struct {
-	nodes    Nodes
-	handoffs map[changefeed.ID]record.Handoff
+	nodes     Nodes
+	handoffs  map[changefeed.ID]record.Handoff
+	evictions map[changefeed.UID]map[changefeed.NodeID]record.Eviction
 }
 
 // NewHost returns a host that runs nothing.
@@ -104,7 +106,10 @@ func NewHost(cfg HostConfig, deps Deps) (*Host, error) {
 	}
 	return &Host{
 		cfg: cfg, deps: deps, events: make(chan HostInput, eventsMax), done: make(chan struct{}), base: time.Now(),
-		runners: make(map[changefeed.ID]*runner), latest: latest{handoffs: make(map[changefeed.ID]record.Handoff)},
+		runners: make(map[changefeed.ID]*runner), latest: latest{
+			handoffs:  make(map[changefeed.ID]record.Handoff),
+			evictions: make(map[changefeed.UID]map[changefeed.NodeID]record.Eviction),
+		},
 	}, nil
 }
 
@@ -155,6 +160,33 @@ func (h *Host) HandoffDeleted(id changefeed.ID) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	delete(h.latest.handoffs, id)
+}
+
+// Evicted tells the eviction of a changefeed's dispatchers from a node that was listed or written. It never blocks.
+func (h *Host) Evicted(uid changefeed.UID, node changefeed.NodeID, eviction record.Eviction) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	of := h.latest.evictions[uid]
+	if of == nil {
+		of = make(map[changefeed.NodeID]record.Eviction)
+		h.latest.evictions[uid] = of
+	}
+	of[node] = eviction
+	for _, r := range h.runners {
+		if r.own.Record.UID == uid {
+			r.news.eviction(node, eviction)
+		}
+	}
+}
+
+// EvictionDeleted tells that an eviction record is gone. It never blocks.
+func (h *Host) EvictionDeleted(uid changefeed.UID, node changefeed.NodeID) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	delete(h.latest.evictions[uid], node)
+	if len(h.latest.evictions[uid]) == 0 {
+		delete(h.latest.evictions, uid)
+	}
 }
 
 // NodesChanged tells all node records as of a revision. It never blocks.
@@ -306,6 +338,9 @@ func (h *Host) newRunner(own Ownership) *runner {
 	}
 	if handoff, found := h.latest.handoffs[own.ID]; found {
 		r.news.handoff(handoff)
+	}
+	for node, eviction := range h.latest.evictions[own.Record.UID] {
+		r.news.eviction(node, eviction)
 	}
 	return r
 }

@@ -206,7 +206,7 @@ func inWorld(t *testing.T, test func(t *testing.T, w *world, h *Host, registry *
 		metrics, err := NewMetrics(registry)
 		require.NoError(t, err)
 		host, err := NewHost(HostConfig{Core: DefaultConfig("n1")}, Deps{
-			Records: w, Statuses: w, Sender: w, Opener: w, Session: w, Log: zaptest.NewLogger(t), Metrics: metrics,
+			Records: w, Statuses: w, Evictions: w, Sender: w, Opener: w, Session: w, Log: zaptest.NewLogger(t), Metrics: metrics,
 		})
 		require.NoError(t, err)
 		w.host = host
@@ -358,3 +358,8 @@ func TestConfigFaultsAreToldAllAtOnce(t *testing.T) {
 	require.ErrorContains(t, err, "session TTL")
 	require.ErrorContains(t, err, "dependency is missing")
 }
+
+// Evict and DropEviction do nothing: no node of this world is out of reach.
+func (w *world) Evict(context.Context, Ownership, changefeed.NodeID, fence.Token) error { return nil }
+
+func (w *world) DropEviction(context.Context, Ownership, changefeed.NodeID) error { return nil }

@@ -47,6 +47,7 @@ type modelHost struct {
 	number  uint64
 	goneAt  changefeed.Time // 0: alive
 	mute    bool            // cut off from the owner
+	void    fence.Token     // every token up to it was evicted
 }
 
 type modelDispatcher struct {
@@ -142,7 +143,9 @@ func (m *model) step() {
 		m.lose()
 	case pick < 94 && m.lossy:
 		m.hosts[m.rng.IntN(len(m.hosts))].mute = m.rng.IntN(2) == 0
-	case pick < 97:
+	case pick < 96:
+		m.obey()
+	case pick < 98:
 		m.b.nodes = m.nodes(m.b.now)
 		m.b.step(NodesWatched{Nodes: m.b.nodes})
 		m.collect(m.b)
@@ -158,6 +161,46 @@ func (m *model) advance(d time.Duration) {
 		if h.goneAt != 0 && m.b.now.Sub(h.goneAt) >= 4*time.Second {
 			h.live = nil
 		}
+	}
+}
+
+// obey has the nodes stop what was evicted, and acknowledge it. That is told to whoever owns.
+func (m *model) obey() {
+	for _, b := range append(slices.Clone(m.dead), m.b) {
+		evicts := b.evicts
+		b.evicts = nil
+		for _, eviction := range evicts {
+			for _, h := range m.hosts {
+				if h.id == eviction.Node && h.goneAt == 0 {
+					m.acknowledge(h, eviction.Token)
+				}
+			}
+		}
+	}
+}
+
+func (m *model) acknowledge(h *modelHost, void fence.Token) {
+	seen := EvictionSeen{Node: h.id, Eviction: record.Eviction{Epoch: void.Epoch(), Seq: void.Seq(), AcknowledgedAt: &time.Time{}}}
+	if h.void.OlderThan(void) {
+		h.void = void
+	}
+	h.live = slices.DeleteFunc(h.live, func(d *modelDispatcher) bool {
+		if void.OlderThan(d.token) {
+			return false
+		}
+		final := m.status(d)
+		final.State = message.DispatcherStopped
+		h.finals = append(h.finals, final)
+		return true
+	})
+	for _, f := range h.finals {
+		seen.Eviction.Finals = append(seen.Eviction.Finals, record.Final{
+			Start: f.Span.Start, End: f.Span.End, Epoch: f.Token.Epoch(), Seq: f.Token.Seq(), Position: f.Mark.Position,
+		})
+	}
+	for _, b := range append(slices.Clone(m.dead), m.b) {
+		b.step(seen)
+		m.collect(b)
 	}
 }
 
@@ -251,7 +294,7 @@ func (m *model) place(h *modelHost, env message.Envelope, body message.Place) {
 		}
 	}
 	overlaps := slices.ContainsFunc(h.live, func(d *modelDispatcher) bool { return d.span.Overlaps(body.Span) })
-	if h.stopped[token] || overlaps {
+	if h.stopped[token] || overlaps || !h.void.OlderThan(token) {
 		m.reply(h, env, message.Rejected{
 			Offered: env.Epoch, Held: env.Epoch, Rule: fence.RefusedToken.Rule(), Command: message.KindPlace, Token: token,
 		})
@@ -400,6 +443,7 @@ func (m *model) heal() {
 		m.b.nodes = m.nodes(m.b.now)
 		m.b.step(NodesWatched{Nodes: m.b.nodes})
 		m.advance(250 * time.Millisecond)
+		m.obey()
 		for range 40 {
 			m.deliver()
 			m.write()

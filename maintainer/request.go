@@ -60,6 +60,12 @@ func (r *runner) perform(ctx context.Context, to connections, effect Effect) Inp
 	case ReadEpoch:
 		own, err := deps.Records.ReadEpoch(ctx, id)
 		return EpochRead{Ownership: own, Err: wrap(err, "read epoch record")}
+	case Evict:
+		err := deps.Evictions.Evict(ctx, r.own, effect.Node, effect.Token)
+		return EvictionPut{Node: effect.Node, Err: wrap(err, "evict from a node")}
+	case DropEviction:
+		err := deps.Evictions.DropEviction(ctx, r.own, effect.Node)
+		return EvictionDropped{Node: effect.Node, Err: wrap(err, "delete an eviction")}
 	}
 	return nil
 }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -48,11 +50,12 @@ type runner struct {
 
 // news is what only matters in its newest form. It never blocks who brings it.
 type news struct {
-	mu    sync.Mutex // guards list, asked and leave
-	list  *Nodes
-	asked *record.Handoff
-	leave bool
-	wake  chan struct{} // holds one token when there is something
+	mu      sync.Mutex // guards what follows, but wake
+	list    *Nodes
+	asked   *record.Handoff
+	evicted map[changefeed.NodeID]record.Eviction
+	leave   bool
+	wake    chan struct{} // holds one token when there is something
 }
 
 func (n *news) nodes(nodes Nodes) {
@@ -65,6 +68,16 @@ func (n *news) nodes(nodes Nodes) {
 func (n *news) handoff(handoff record.Handoff) {
 	n.mu.Lock()
 	n.asked = &handoff
+	n.mu.Unlock()
+	n.ring()
+}
+
+func (n *news) eviction(node changefeed.NodeID, eviction record.Eviction) {
+	n.mu.Lock()
+	if n.evicted == nil {
+		n.evicted = make(map[changefeed.NodeID]record.Eviction)
+	}
+	n.evicted[node] = eviction
 	n.mu.Unlock()
 	n.ring()
 }
@@ -91,13 +104,16 @@ func (n *news) take() []Input {
 	if n.list != nil {
 		out = append(out, NodesWatched{Nodes: *n.list})
 	}
+	for _, node := range slices.Sorted(maps.Keys(n.evicted)) {
+		out = append(out, EvictionSeen{Node: node, Eviction: n.evicted[node]})
+	}
 	if n.asked != nil {
 		out = append(out, HandoffRequested{Handoff: *n.asked})
 	}
 	if n.leave {
 		out = append(out, NodeLeaves{})
 	}
-	n.list, n.asked = nil, nil
+	n.list, n.asked, n.evicted = nil, nil, nil
 	return out
 }
 
@@ -253,6 +269,10 @@ func inputError(in Input) error {
 	case StatusRead:
 		return in.Err
 	case EpochRead:
+		return in.Err
+	case EvictionPut:
+		return in.Err
+	case EvictionDropped:
 		return in.Err
 	}
 	return nil

@@ -122,9 +122,11 @@ func (b *bench) command(t *testing.T, d *datadriven.TestData) {
 		}})
 	case "leave":
 		b.step(NodeLeaves{})
+	case "eviction":
+		b.step(parseEviction(t, d))
 	case "bumped":
 		b.current.Revision++
-	case "join", "gone", "drain":
+	case "join", "gone", "drain", "cut", "mend":
 		b.nodesCommand(d.Cmd, word(t, d, "node"))
 	case "cover":
 		for _, view := range b.core.Spans(b.now) {
@@ -146,11 +148,41 @@ func (b *bench) nodesCommand(cmd, name string) {
 				nodes[i].Liveness = record.Draining
 			}
 		}
+	case "cut", "mend": // from n1
+		for i := range nodes {
+			if nodes[i].Name == name {
+				nodes[i].Unreachable = map[string][]changefeed.NodeID{"cut": {"n1"}}[cmd]
+			}
+		}
 	default:
 		nodes = slices.DeleteFunc(nodes, func(node record.Node) bool { return node.Name == name })
 	}
 	b.nodes = Nodes{Revision: b.nodes.Revision + 1, Nodes: nodes}
 	b.step(NodesWatched{Nodes: b.nodes})
+}
+
+// parseEviction reads `eviction node=n2 token=6.0 acknowledged`, with lines such as `5.1 a-m 120` of finals.
+func parseEviction(t *testing.T, d *datadriven.TestData) EvictionSeen {
+	t.Helper()
+	token := parseToken(t, word(t, d, "token"))
+	seen := EvictionSeen{Node: changefeed.NodeID(word(t, d, "node")), Eviction: record.Eviction{Epoch: token.Epoch(), Seq: token.Seq()}}
+	if d.HasArg("acknowledged") {
+		seen.Eviction.AcknowledgedAt = &time.Time{}
+	}
+	for line := range strings.SplitSeq(strings.TrimSpace(d.Input), "\n") {
+		words := strings.Fields(line)
+		if len(words) == 0 {
+			continue
+		}
+		of := parseToken(t, words[0])
+		start, end, _ := strings.Cut(words[1], "-")
+		position, err := change.ParsePosition(words[2])
+		require.NoError(t, err)
+		seen.Eviction.Finals = append(seen.Eviction.Finals, record.Final{
+			Start: changefeed.Key(start), End: changefeed.Key(end), Epoch: of.Epoch(), Seq: of.Seq(), Position: position,
+		})
+	}
+	return seen
 }
 
 func scenarioError(how string) error {

@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"fencerow/changefeed"
+	"fencerow/fence"
 	"fencerow/message"
 	"fencerow/record"
 	"fencerow/sink"
@@ -28,6 +29,15 @@ type StatusWriter interface {
 	// nil: committed. ErrStale: not committed, the ownership or the status is another one. ErrUnknown: read it back.
 	// Anything else: not committed, may be tried again.
 	WriteStatus(ctx context.Context, own Ownership, previous int64, status record.Status) (int64, error)
+}
+
+// EvictionWriter writes the records that stop what runs on nodes that can't be reached. Each may be done again after any
+// error; ErrStale says that the ownership is another one, or that there is nothing to be done yet.
+type EvictionWriter interface {
+	// Evict voids every token of the changefeed up to the given one on a node.
+	Evict(ctx context.Context, own Ownership, node changefeed.NodeID, token fence.Token) error
+	// DropEviction deletes an eviction that was acknowledged, or whose node is gone.
+	DropEviction(ctx context.Context, own Ownership, node changefeed.NodeID) error
 }
 
 // Sender sends a message towards env.To, which may be this node. It does not block and may lose the message.

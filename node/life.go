@@ -40,6 +40,7 @@ type life struct {
 	nodes       *epochstore.Watch
 	handoffs    *epochstore.Watch
 	drains      *epochstore.Watch
+	evictions   *epochstore.Watch
 	term        atomic.Int64 // of this node as coordinator; 0: it is not
 	joined      atomic.Bool
 	leaving     atomic.Bool
@@ -94,7 +95,8 @@ func (l *life) build(ctx context.Context) error {
 	core := maintainer.DefaultConfig(l.id)
 	core.SessionTTL, core.StatusInterval = l.session.TTL(), p.config.StatusInterval
 	l.maintainers, err = maintainer.NewHost(maintainer.HostConfig{Core: core}, maintainer.Deps{
-		Records: records.Maintaining{Store: l.store}, Statuses: l.statuses, Sender: l.peers, Opener: p.opener.maintainers(),
+		Records: records.Maintaining{Store: l.store}, Statuses: l.statuses, Evictions: records.Evicting{Store: l.store}, Sender: l.peers,
+		Opener:  p.opener.maintainers(),
 		Session: bounded{l.session}, Log: l.log, Metrics: l.metrics.maintainer,
 	})
 	if err != nil {
@@ -105,7 +107,7 @@ func (l *life) build(ctx context.Context) error {
 	}
 	// Each has a stream of its own: etcd answers a progress request only when all watchers of a stream have caught up.
 	l.epochs, l.nodes, l.handoffs = watch(record.KindEpoch), watch(record.KindNode), watch(record.KindHandoff)
-	l.drains = watch(record.KindDrain)
+	l.drains, l.evictions = watch(record.KindDrain), watch(record.KindEviction)
 	return nil
 }
 
@@ -140,9 +142,9 @@ func (l *life) run(ctx context.Context) error {
 		return errors.Join(err, ignoreOver(group.Wait()), l.session.Close(context.WithoutCancel(ctx)))
 	}
 	for _, run := range []func(context.Context) error{
-		l.peers.Run, l.statuses.run, l.epochs.Run, l.nodes.Run, l.handoffs.Run, l.drains.Run,
+		l.peers.Run, l.statuses.run, l.epochs.Run, l.nodes.Run, l.handoffs.Run, l.drains.Run, l.evictions.Run,
 		func(ctx context.Context) error { return l.readEpochs(ctx, registration.Revision) },
-		l.readNodes, l.readHandoffs, l.readDrains,
+		l.readNodes, l.readHandoffs, l.readDrains, l.readEvictions,
 	} {
 		group.Go(func() error { return run(work) })
 	}

@@ -11,7 +11,6 @@ import (
 	"go.uber.org/zap"
 
 	"fencerow/changefeed"
-	"fencerow/dispatcher"
 	"fencerow/epochstore"
 	"fencerow/maintainer"
 	"fencerow/node/records"
@@ -235,24 +234,6 @@ func (l *life) successors() int {
 		}
 	}
 	return count
-}
-
-// evicting writes to the records that an eviction of this node is done.
-type evicting struct {
-	store *epochstore.Store
-	node  changefeed.NodeID
-}
-
-func (e evicting) Acknowledge(ctx context.Context, done dispatcher.Acknowledgement) error {
-	evictions, err := e.store.Evictions(ctx, done.UID)
-	if err != nil {
-		return err
-	}
-	stored, found := evictions[e.node]
-	if !found {
-		return nil // the maintainer took it back
-	}
-	return e.store.AcknowledgeEviction(ctx, done.UID, e.node, stored)
 }
 
 // ignoreEnd returns nil for an error that the end of ctx has caused.

@@ -223,5 +223,6 @@ func (e *Eviction) validate(Ref) string {
 	return firstFault(
 		when(e.Epoch.Compare(0) == 0 || !numberOK(e.Epoch), "has no epoch, or one above 2^53"),
 		when(!numberOK(e.Seq), "has a seq above 2^53"),
+		when(len(e.Finals) > FinalsMax, "has too many finals"),
 	)
 }

@@ -190,5 +190,35 @@ type Eviction struct {
 	Seq            fence.Seq   `json:"seq"`
 	At             time.Time   `json:"at"`
 	AcknowledgedAt *time.Time  `json:"acknowledged_at,omitempty"`
-	Extra          Extra       `json:"-"`
+	// Finals is how far the dispatchers came that were voided, as far as the node knows, and as far as there is room.
+	Finals []Final `json:"finals,omitempty"`
+	Extra  Extra   `json:"-"`
+}
+
+// Final is how far a dispatcher came that has stopped.
+type Final struct {
+	Start    changefeed.Key  `json:"start"`
+	End      changefeed.Key  `json:"end"`
+	Epoch    fence.Epoch     `json:"epoch"` // with Seq its token
+	Seq      fence.Seq       `json:"seq"`
+	Position change.Position `json:"position"`
+	Index    uint32          `json:"index,omitempty"`
+}
+
+// Bounds of the finals of one eviction: a span that is left out goes on from an older position.
+const (
+	FinalsMax         = 1000
+	finalKeysBytesMax = 512 << 10
+)
+
+// Bounded returns the first finals that one record takes.
+func Bounded(finals []Final) []Final {
+	size := 0
+	for i := range finals {
+		size += len(finals[i].Start) + len(finals[i].End)
+		if i >= FinalsMax || size > finalKeysBytesMax {
+			return finals[:i]
+		}
+	}
+	return finals
 }

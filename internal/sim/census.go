@@ -65,13 +65,15 @@ const fencesMax = 32
 
 // Census counts what happened.
 type Census struct {
-	Faults  [faultKinds]int
-	Fences  [fencesMax]int // refusals, by the fence's number
-	Inputs  [inputKinds]int
-	Bumps   int
-	Wishes  int // of operators that were stored
-	Written int // changes in sinks
-	Late    int // writes that reached the target after their writer was superseded or dead
+	Faults [faultKinds]int
+	Fences [fencesMax]int // refusals, by the fence's number
+	Inputs [inputKinds]int
+	Bumps  int
+	// Evictions are those that were acknowledged.
+	Evictions int
+	Wishes    int // of operators that were stored
+	Written   int // changes in sinks
+	Late      int // writes that reached the target after their writer was superseded or dead
 }
 
 // inputKind is who was given an input.
@@ -97,6 +99,7 @@ func (c *Census) Add(other *Census) {
 		c.Inputs[i] += other.Inputs[i]
 	}
 	c.Bumps += other.Bumps
+	c.Evictions += other.Evictions
 	c.Wishes += other.Wishes
 	c.Written += other.Written
 	c.Late += other.Late
@@ -106,7 +109,7 @@ func (c *Census) Add(other *Census) {
 func (c *Census) Print(out io.Writer) {
 	_, _ = fmt.Fprintf(out, "inputs: coordinator %d, maintainers %d, dispatcher hosts %d; answers %d\n",
 		c.Inputs[toCoordinator], c.Inputs[toMaintainer], c.Inputs[toDispatchers], c.Inputs[answered])
-	_, _ = fmt.Fprintf(out, "bumps %d, wishes %d, changes written %d, late writes %d\n", c.Bumps, c.Wishes, c.Written, c.Late)
+	_, _ = fmt.Fprintf(out, "bumps %d, evictions %d, wishes %d, changes written %d, late writes %d\n", c.Bumps, c.Evictions, c.Wishes, c.Written, c.Late)
 	_, _ = fmt.Fprint(out, "faults that took effect:")
 	for kind, n := range c.Faults {
 		_, _ = fmt.Fprintf(out, " %v %d", FaultKind(kind), n)

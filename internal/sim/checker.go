@@ -33,7 +33,13 @@ type Checker struct {
 	gone       map[changefeed.NodeID]bool
 	known      map[knownKey]fence.Claimant
 	running    map[runKey]StartFact
+	evicted    map[evictedKey]fence.Token // acknowledged: everything up to it is void there
 	err        error
+}
+
+type evictedKey struct {
+	node changefeed.NodeID
+	uid  changefeed.UID
 }
 
 type knownKey struct {
@@ -82,7 +88,7 @@ func NewChecker(space changefeed.Span) *Checker {
 		space:      space,
 		candidates: map[string]int64{}, names: map[changefeed.ID]*named{}, feeds: map[changefeed.UID]*feed{},
 		byKey: map[string][]int{}, gone: map[changefeed.NodeID]bool{}, known: map[knownKey]fence.Claimant{},
-		running: map[runKey]StartFact{},
+		running: map[runKey]StartFact{}, evicted: map[evictedKey]fence.Token{},
 	}
 }
 
@@ -109,6 +115,8 @@ func (c *Checker) judge(fact Fact) error {
 		return c.handoff(fact)
 	case HistoryFact:
 		return c.history(fact)
+	case EvictionFact:
+		return c.eviction(fact)
 	case CandidateFact:
 		c.candidate(fact)
 	case NodeFact:
@@ -269,6 +277,39 @@ func (c *Checker) history(fact HistoryFact) error {
 	return nil
 }
 
+// eviction: only the owner evicts, under the epoch that stands; only the node itself acknowledges, and when it has done so
+// nothing of what is void runs there.
+func (c *Checker) eviction(fact EvictionFact) error {
+	if fact.Put == nil {
+		return nil
+	}
+	void := fence.Mint(fact.Put.Epoch, fact.Put.Seq)
+	if fact.Put.AcknowledgedAt == nil {
+		feed := c.feeds[fact.UID]
+		if feed == nil {
+			return violated(2, "an eviction of uid %s, which was never wanted", fact.UID)
+		}
+		epoch := c.name(feed.id).epoch
+		if epoch == nil || epoch.UID != fact.UID || epoch.Owner != fact.By || epoch.Epoch.Confirm(fact.Put.Epoch) != nil {
+			return violated(2, "%s evicted %v of %v from %s, and does not own it", fact.By, void, feed.id, fact.Node)
+		}
+		return nil
+	}
+	if fact.By != fact.Node {
+		return violated(2, "%s acknowledged the eviction of %s", fact.By, fact.Node)
+	}
+	for key, started := range c.running { // any one is enough
+		if key.node == fact.Node && key.uid == fact.UID && !void.OlderThan(started.Token) {
+			return violated(3, "%s acknowledged that %v is void, and runs %v", fact.Node, void, started.Token)
+		}
+	}
+	key := evictedKey{fact.Node, fact.UID}
+	if c.evicted[key].OlderThan(void) {
+		c.evicted[key] = void
+	}
+	return nil
+}
+
 // knows keeps the newest epoch that a host was told of.
 func (c *Checker) knows(fact KnownFact) {
 	key := knownKey{fact.Node, fact.ID}
@@ -282,6 +323,9 @@ func (c *Checker) start(fact StartFact) error {
 	held := c.known[knownKey{fact.Node, fact.ID}]
 	if fact.Token.Epoch().OlderThan(held.Epoch) {
 		return violated(3, "%s started %v of %v although it was told of epoch %d", fact.Node, fact.Token, fact.ID, held.Epoch)
+	}
+	if void, found := c.evicted[evictedKey{fact.Node, fact.UID}]; found && !void.OlderThan(fact.Token) {
+		return violated(3, "%s started %v of %v although it has acknowledged that %v is void", fact.Node, fact.Token, fact.ID, void)
 	}
 	for _, other := range c.running { // any one is enough
 		if other.Node == fact.Node && other.UID == fact.UID && other.Span.Overlaps(fact.Span) {

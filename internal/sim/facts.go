@@ -41,6 +41,13 @@ type (
 		ID  changefeed.ID
 		Put *record.History
 	}
+	// EvictionFact is an eviction record that was written or deleted. By is the process that sent the write.
+	EvictionFact struct {
+		UID  changefeed.UID
+		Node changefeed.NodeID
+		By   changefeed.NodeID
+		Put  *record.Eviction
+	}
 	// CandidateFact is an election key that was created or deleted. The one with the lowest revision is the coordinator.
 	CandidateFact struct {
 		Key      string
@@ -90,6 +97,7 @@ type (
 	}
 	// BeginFact is a write to a sink without claims that was allowed to begin.
 	BeginFact struct {
+		Node  changefeed.NodeID
 		UID   changefeed.UID
 		Token fence.Token
 		Span  changefeed.Span
@@ -146,6 +154,7 @@ func (StatusFact) fact()    {}
 func (SpecFact) fact()      {}
 func (HandoffFact) fact()   {}
 func (HistoryFact) fact()   {}
+func (EvictionFact) fact()  {}
 func (CandidateFact) fact() {}
 func (NodeFact) fact()      {}
 func (CommitFact) fact()    {}

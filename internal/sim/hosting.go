@@ -33,6 +33,7 @@ type maintainers struct {
 	known    map[changefeed.ID]epochstore.Seen[record.Status]
 	waiting  []*statusRequest
 	writing  bool
+	evicted  map[changefeed.UID]map[changefeed.NodeID]record.Eviction
 }
 
 type statusRequest struct {
@@ -50,6 +51,7 @@ func newMaintainers(l *life) *maintainers {
 	return &maintainers{
 		life: l, core: maintainer.NewHostCore(l.id), config: config, runners: map[changefeed.ID]*runner{},
 		handoffs: map[changefeed.ID]record.Handoff{}, known: map[changefeed.ID]epochstore.Seen[record.Status]{},
+		evicted: map[changefeed.UID]map[changefeed.NodeID]record.Eviction{},
 	}
 }
 
@@ -239,6 +241,10 @@ func (r *runner) news() {
 	if handoff, found := r.host.handoffs[r.own.ID]; found {
 		r.step(maintainer.HandoffRequested{Handoff: handoff})
 	}
+	evicted := r.host.evicted[r.own.Record.UID]
+	for _, node := range slices.Sorted(maps.Keys(evicted)) {
+		r.step(maintainer.EvictionSeen{Node: node, Eviction: evicted[node]})
+	}
 }
 
 func (r *runner) tick() {
@@ -322,6 +328,10 @@ func inputError(in maintainer.Input) error {
 		return in.Err
 	case maintainer.EpochRead:
 		return in.Err
+	case maintainer.EvictionPut:
+		return in.Err
+	case maintainer.EvictionDropped:
+		return in.Err
 	}
 	return nil
 }
@@ -353,6 +363,11 @@ func (r *runner) perform(t *task, effect maintainer.Effect) maintainer.Input {
 	case maintainer.ReadEpoch:
 		own, err := reads.ReadEpoch(never{}, id)
 		return maintainer.EpochRead{Ownership: own, Err: err}
+	case maintainer.Evict:
+		err := r.evicting().Evict(never{}, r.own, effect.Node, effect.Token)
+		return maintainer.EvictionPut{Node: effect.Node, Err: err}
+	case maintainer.DropEviction:
+		return maintainer.EvictionDropped{Node: effect.Node, Err: r.evicting().DropEviction(never{}, r.own, effect.Node)}
 	}
 	return nil
 }
@@ -365,6 +380,8 @@ func (r *runner) readRecords(reads records.Maintaining) maintainer.Input {
 	spec, err := reads.ReadSpec(never{}, r.own.ID)
 	return maintainer.RecordsRead{Status: status, Spec: spec, Err: err}
 }
+
+func (r *runner) evicting() records.Evicting { return records.Evicting{Store: r.life.store} }
 
 func (r *runner) openSink() sink.Sink { return r.life.openSink(r.spec) }
 

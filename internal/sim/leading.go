@@ -250,6 +250,7 @@ func (l *life) takeNodes() func(epochstore.Update) {
 			}
 		}
 		if len(update.Changes) > 0 || update.Snapshot {
+			l.seePeers(known)
 			l.maintainers.nodesChanged(known, update.Revision)
 		}
 	}

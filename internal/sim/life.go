@@ -54,6 +54,8 @@ type life struct {
 	leads       *term
 	maintainers *maintainers
 	hosts       *hosts
+	peers       map[changefeed.NodeID]changefeed.Time // the other nodes, and when there was a link to each last
+	draining    bool
 }
 
 // start brings up a process, or a new session of one.
@@ -214,6 +216,9 @@ func (l *life) run(t *task) {
 	l.watch(l.takeEpochs, always, record.KindEpoch)
 	l.watch(l.takeNodes(), always, record.KindNode)
 	l.watch(l.takeHandoffs, always, record.KindHandoff)
+	l.watch(l.takeEvictions, always, record.KindEviction)
+	l.watch(l.takeDrains, always, record.KindDrain)
+	l.world.spawn(l, l.publish)
 	l.world.spawn(l, l.campaign)
 	for l.session.Alive() && !l.leaving {
 		t.sleep(lifeLook)

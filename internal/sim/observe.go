@@ -49,6 +49,10 @@ func (w *World) see(fact Fact) {
 		}
 	case WriteFact:
 		w.census.Written += len(fact.Changes)
+	case EvictionFact:
+		if fact.Put != nil && fact.Put.AcknowledgedAt != nil {
+			w.census.Evictions++
+		}
 	}
 	if w.out != nil {
 		w.tellTarget(fact)

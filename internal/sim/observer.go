@@ -97,7 +97,10 @@ func (o *Observer) recordFact(event kv.Event, by changefeed.NodeID) (Fact, error
 		return CandidateFact{Key: event.Pair.Key, Revision: event.Pair.CreateRevision}, nil
 	case record.KindNode:
 		return NodeFact{Node: ref.Node, Gone: event.Deleted}, nil
-	case record.KindMeta, record.KindName, record.KindDrain, record.KindEviction:
+	case record.KindEviction:
+		put, _ := decoded.(*record.Eviction)
+		return EvictionFact{UID: ref.UID, Node: ref.Node, By: by, Put: put}, nil
+	case record.KindMeta, record.KindName, record.KindDrain:
 	}
 	return nil, nil
 }

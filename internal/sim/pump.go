@@ -165,7 +165,7 @@ func (p *pump) mayWrite(t *task) error {
 
 func (p *pump) begins() Fact {
 	if _, plain := p.writer.(*plainWriter); plain {
-		return BeginFact{UID: p.start.UID, Token: p.start.Token, Span: p.start.Span}
+		return BeginFact{Node: p.life.id, UID: p.start.UID, Token: p.start.Token, Span: p.start.Span}
 	}
 	return nil
 }

@@ -22,6 +22,7 @@ type hosts struct {
 	feeds   map[changefeed.ID]*hosted
 	records map[changefeed.ID]record.Epoch
 	opened  bool // the records were listed
+	evicted map[changefeed.UID]dispatcher.Evicted
 }
 
 // hosted drives one core.
@@ -34,10 +35,14 @@ type hosted struct {
 	dirty   []*pump
 	awake   uint64 // number of the timer that counts
 	reading int
+	acking  int // acknowledgements under way
 }
 
 func newHosts(l *life) *hosts {
-	return &hosts{life: l, feeds: map[changefeed.ID]*hosted{}, records: map[changefeed.ID]record.Epoch{}}
+	return &hosts{
+		life: l, feeds: map[changefeed.ID]*hosted{}, records: map[changefeed.ID]record.Epoch{},
+		evicted: map[changefeed.UID]dispatcher.Evicted{},
+	}
 }
 
 func (h *hosts) running() int {
@@ -60,6 +65,9 @@ func (h *hosts) feed(id changefeed.ID) *hosted {
 	h.feeds[id] = f
 	if known, found := h.records[id]; found {
 		f.input(dispatcher.Observed{Record: known})
+		if eviction, evicted := h.evicted[known.UID]; evicted {
+			f.input(eviction)
+		}
 	}
 	if h.opened {
 		f.input(dispatcher.Listed{})
@@ -114,10 +122,14 @@ func (h *hosts) observed(change epochstore.Change) {
 }
 
 func (h *hosts) observe(id changefeed.ID, watched record.Epoch) {
+	before := h.records[id].UID
 	h.records[id] = watched
 	if f := h.feeds[id]; f != nil {
 		f.input(dispatcher.Observed{Record: watched})
 		f.settle()
+	}
+	if eviction, found := h.evicted[watched.UID]; found && before != watched.UID {
+		h.evict(id, eviction)
 	}
 }
 
@@ -155,7 +167,7 @@ func (f *hosted) input(in dispatcher.Input) {
 
 // settle forgets a core that holds nothing.
 func (f *hosted) settle() {
-	if f.reading == 0 && len(f.dirty) == 0 && len(f.pumps) == 0 && f.core.Idle() && f.host.feeds[f.id] == f {
+	if f.reading == 0 && f.acking == 0 && len(f.dirty) == 0 && len(f.pumps) == 0 && f.core.Idle() && f.host.feeds[f.id] == f {
 		delete(f.host.feeds, f.id)
 		f.awake++
 	}
@@ -201,6 +213,7 @@ func (f *hosted) step(in dispatcher.Input) {
 				p.cancel()
 			}
 		case dispatcher.AcknowledgeEviction:
+			f.acknowledge(effect)
 		}
 	}
 }
