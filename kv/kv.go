@@ -45,9 +45,11 @@ const (
 	Greater
 )
 
-// Compare is one condition of a transaction.
+// Compare is one condition of a transaction. Of a range every key must meet it; of an empty one, a key that does not
+// exist.
 type Compare struct {
 	Key      string
+	End      string // as in Op
 	Target   Target
 	Relation Relation
 	Number   int64  // for revisions and versions
@@ -62,6 +64,11 @@ func ModIs(key string, revision int64) Compare {
 // CreateIs compares the key's create revision; 0 means that the key does not exist.
 func CreateIs(key string, revision int64) Compare {
 	return Compare{Key: key, Target: CreateRevision, Relation: Equal, Number: revision}
+}
+
+// ModAtMost holds as long as no key that begins with prefix was written after the revision. It does not see deletes.
+func ModAtMost(prefix string, revision int64) Compare {
+	return Compare{Key: prefix, End: PrefixEnd(prefix), Target: ModRevision, Relation: Less, Number: revision + 1}
 }
 
 // OpKind is what an operation does.
@@ -146,7 +153,7 @@ func (t Txn) Check() error {
 func (t Txn) Size() int {
 	size := 0
 	for _, c := range t.If {
-		size += len(c.Key) + len(c.Value) + valueOverhead
+		size += len(c.Key) + len(c.End) + len(c.Value) + valueOverhead
 	}
 	for _, ops := range [][]Op{t.Then, t.Else} {
 		for _, op := range ops {

@@ -9,19 +9,21 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"fencerow/change"
 	"fencerow/changefeed"
 	"fencerow/endpoint"
 	"fencerow/sink/file"
 )
 
 func newSinkCat() *cobra.Command {
-	var name, namespace string
+	var name, namespace, syncPoint string
 	var follow bool
 	cmd := &cobra.Command{
 		Use: "cat URI", Short: "Print the changes that a reader of a file sink is entitled to, as JSON lines", Args: cobra.ExactArgs(1),
 		Long: "Print the changes that a reader of a file sink is entitled to, as JSON lines, merged over spans by position and index. A\n" +
-			"change that is there twice is printed twice.",
-		Example: "  cdc-node sink cat file:///var/lib/orders --follow",
+			"change that is there twice is printed twice. With --sync-point, everything up to that sync point and nothing above it: the\n" +
+			"source as it was at one position.",
+		Example: "  cdc-node sink cat file:///var/lib/orders --follow\n  cdc-node sink cat file:///var/lib/orders --sync-point last",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			uri, err := endpoint.Parse(args[0], endpoint.Policy{Field: "URI", Schemes: []endpoint.Scheme{endpoint.File}})
 			if err != nil {
@@ -31,9 +33,13 @@ func newSinkCat() *cobra.Command {
 			if follow {
 				config.Mode = file.ReadFollow
 			}
+			cut, err := parseCut(syncPoint, config.Mode)
+			if err != nil {
+				return err
+			}
 			ctx, stop := untilSignal(cmd.Context())
 			defer stop()
-			if err := cat(ctx, cmd.OutOrStdout(), config, name, namespace); err != nil {
+			if err := cat(ctx, cmd.OutOrStdout(), config, wanted{name: name, namespace: namespace, cut: cut}); err != nil {
 				return fmt.Errorf("read %s: %w", uri, err)
 			}
 			return nil
@@ -41,18 +47,50 @@ func newSinkCat() *cobra.Command {
 	}
 	cmd.Flags().StringVar(&name, "changefeed", "", "refuse to read what another changefeed wrote")
 	cmd.Flags().StringVarP(&namespace, "namespace", "n", changefeed.DefaultNamespace, "namespace of a name that is written without one")
+	cmd.Flags().StringVar(&syncPoint, "sync-point", "", "a recorded position, or last: print everything up to it, and nothing above")
 	cmd.Flags().BoolVar(&follow, "follow", false, "wait for more, until Ctrl-C")
 	return cmd
 }
 
-func cat(ctx context.Context, w io.Writer, config file.ReaderConfig, name, namespace string) error {
+// wanted is which part of what is there is printed.
+type wanted struct {
+	name, namespace string // the changefeed; "" for whichever it is
+	cut             *change.Position
+}
+
+// parseCut reads the flag --sync-point: nil without it, 0 for the last one.
+func parseCut(text string, mode file.ReadMode) (*change.Position, error) {
+	refused := func(detail, cure string) error {
+		return &changefeed.Fault{Code: changefeed.CodeRequestInvalid, Field: "--sync-point", Value: text, Detail: detail, Cure: cure}
+	}
+	switch {
+	case text == "":
+		return nil, nil //nolint:nilnil // no cut is wanted
+	case mode == file.ReadFollow:
+		return nil, refused("is refused with --follow", "leave one of them out: a cut has an end")
+	case text == "last":
+		return new(change.Position), nil
+	}
+	at, err := change.ParsePosition(text)
+	if err != nil || at == 0 {
+		return nil, refused("is not a position", "give a decimal position above 0, or last")
+	}
+	return &at, nil
+}
+
+func cat(ctx context.Context, w io.Writer, config file.ReaderConfig, want wanted) error {
 	reader, err := file.OpenReader(config)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = reader.Close() }()
-	if err := checkChangefeed(reader, name, namespace); err != nil {
+	if err := checkChangefeed(reader, want.name, want.namespace); err != nil {
 		return err
+	}
+	if want.cut != nil {
+		if _, err := reader.Cut(*want.cut); err != nil {
+			return err
+		}
 	}
 	out := bufio.NewWriter(w)
 	for {

@@ -179,7 +179,8 @@ func (m *mark) isCompare(node ast.Expr) bool {
 		return false
 	}
 	from, ok := selector.X.(*ast.Ident)
-	return ok && from.Name == "kv" && strings.HasSuffix(selector.Sel.Name, "Is")
+	name := selector.Sel.Name
+	return ok && from.Name == "kv" && (strings.HasSuffix(name, "Is") || strings.HasSuffix(name, "AtMost"))
 }
 
 // afterComma returns the position after the comma that follows an element, if one does.

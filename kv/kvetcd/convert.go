@@ -24,6 +24,9 @@ func encodeCompares(compares []kv.Compare) ([]clientv3.Cmp, error) {
 	encoded := make([]clientv3.Cmp, 0, len(compares))
 	for _, c := range compares {
 		compare := &pb.Compare{Key: []byte(c.Key)}
+		if c.End != "" {
+			compare.RangeEnd = []byte(c.End)
+		}
 		switch c.Relation {
 		case kv.Equal:
 			compare.Result = pb.Compare_EQUAL

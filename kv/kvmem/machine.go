@@ -148,7 +148,16 @@ func (m *Machine) Apply(txn kv.Txn) (kv.Result, error) {
 }
 
 func (m *Machine) holds(c kv.Compare) bool {
-	pair, found := m.at(c.Key, m.revision)
+	pairs := m.pairs(c.Key, c.End, m.revision)
+	if len(pairs) == 0 {
+		// etcd cannot tell a missing value from an empty one, and so never agrees
+		return c.Target != kv.Value && meets(c, kv.Pair{})
+	}
+	return !slices.ContainsFunc(pairs, func(pair kv.Pair) bool { return !meets(c, pair) })
+}
+
+// meets reports whether one key meets a condition.
+func meets(c kv.Compare, pair kv.Pair) bool {
 	order := 0
 	switch c.Target {
 	case kv.ModRevision:
@@ -158,9 +167,6 @@ func (m *Machine) holds(c kv.Compare) bool {
 	case kv.Version:
 		order = cmp.Compare(pair.Version, c.Number)
 	case kv.Value:
-		if !found {
-			return false // etcd cannot tell a missing value from an empty one, and so never agrees
-		}
 		order = bytes.Compare(pair.Value, c.Value)
 	}
 	switch c.Relation {

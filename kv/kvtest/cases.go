@@ -55,6 +55,27 @@ func everyCompare(b *bench) {
 	require.True(b.t, b.txn(kv.Txn{}).Succeeded, "no compare holds")
 }
 
+func comparesOfRanges(b *bench) {
+	b.put("r/a", "1")
+	last := b.put("r/b", "1")
+	b.put("s", "1")
+	holds := func(c kv.Compare) bool { return b.txn(kv.Txn{If: []kv.Compare{c}}).Succeeded }
+	every := func(target kv.Target, relation kv.Relation, number int64) kv.Compare {
+		prefix := b.key("r/")
+		return kv.Compare{Key: prefix, End: kv.PrefixEnd(prefix), Target: target, Relation: relation, Number: number}
+	}
+	require.True(b.t, holds(kv.ModAtMost(b.key("r/"), last)), "what lies outside does not count")
+	require.False(b.t, holds(kv.ModAtMost(b.key("r/"), last-1)), "one key that does not meet it is enough")
+	require.True(b.t, holds(every(kv.Version, kv.Equal, 1)))
+	b.put("r/a", "2")
+	require.False(b.t, holds(kv.ModAtMost(b.key("r/"), last)))
+	require.False(b.t, holds(every(kv.Version, kv.Equal, 1)))
+	require.True(b.t, holds(kv.ModAtMost(b.key("none/"), 0)), "no key: as one that does not exist")
+	require.False(b.t, holds(kv.Compare{
+		Key: b.key("none/"), End: kv.PrefixEnd(b.key("none/")), Target: kv.Value, Relation: kv.NotEqual, Value: []byte("x"),
+	}))
+}
+
 func readsItsWrites(b *bench) {
 	revision := b.put("a", "1")
 	result := b.txn(kv.Txn{Then: []kv.Op{

@@ -131,6 +131,13 @@ func (p *pair) randomCompare() kv.Compare {
 	if len(stored.Pairs) > 0 {
 		pair = stored.Pairs[0]
 	}
+	if c.Target != kv.Value && p.random.IntN(4) == 0 {
+		c.Key, c.End = p.randomSpan()
+		if c.Key == "" {
+			c.End = ""
+			c.Key = p.randomKey()
+		}
+	}
 	switch c.Target {
 	case kv.ModRevision:
 		c.Number = pair.ModRevision

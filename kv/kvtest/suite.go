@@ -133,6 +133,7 @@ func Run(t *testing.T, subject Subject) {
 		run  func(*bench)
 	}{
 		{"every compare", everyCompare},
+		{"compares of ranges", comparesOfRanges},
 		{"a transaction reads what it wrote", readsItsWrites},
 		{"what etcd refuses is not done", refusals},
 		{"the bounds of a transaction", bounds},

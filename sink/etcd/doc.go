@@ -8,6 +8,7 @@
 //	claims/<n>    token and span of one claim; written only by claims
 //	marks/<n>     how far the pieces of that claim are; written with each data transaction
 //	rest          the pieces that nobody may write until they are claimed again
+//	syncs/<p>     a sync point: at the mod revision of this key the target is what the source was at position p
 //
 // and, for all changefeeds, the prefixes that are in use under /cdc-claims/targets/.
 //

@@ -127,6 +127,7 @@ type state struct {
 	held   sink.Map
 	claims map[sink.Incarnation][]byte // values of claims/<n>
 	rest   bool                        // there is a key for the pieces without writer
+	syncs  []change.Position           // sync points, in order
 }
 
 // decodeState reads the keys below a layout's root.
@@ -135,6 +136,14 @@ func decodeState(l layout, pairs []kv.Pair) (*state, error) {
 	var held []sink.Held
 	marks := make(map[sink.Incarnation][]sink.Piece)
 	for _, pair := range pairs {
+		if strings.HasPrefix(pair.Key, l.syncsPrefix()) {
+			at, err := l.parseSync(pair.Key)
+			if err != nil {
+				return nil, err
+			}
+			s.syncs = append(s.syncs, at)
+			continue
+		}
 		n, kind, err := s.locate(pair.Key)
 		if err != nil {
 			return nil, err

@@ -11,6 +11,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"fencerow/change"
 	"fencerow/fence"
 	"fencerow/kv"
 	"fencerow/kv/kvmem"
@@ -89,6 +90,40 @@ func (x *target) Read(t testing.TB, _ sink.Identity) []sinktest.Entry {
 	x.marks++
 	result, err := x.admin.Txn(t.Context(), kv.Txn{Then: []kv.Op{kv.Put("/sentinel", fmt.Append(nil, x.marks))}})
 	require.NoError(t, err)
+	return x.upTo(t, result.Revision)
+}
+
+// ReadCut returns the history up to the revision of the sync point's key, after comparing its end with a read at that
+// revision, as a person would take the cut.
+func (x *target) ReadCut(t testing.TB, as sink.Identity, at change.Position) []sinktest.Entry {
+	t.Helper()
+	key := fmt.Sprintf("/cdc-claims/%s/%s/%s/syncs/%020d", as.Cluster, as.Changefeed.Namespace, as.Changefeed.Name, at)
+	found, err := x.admin.Range(t.Context(), kv.Range{Key: key})
+	require.NoError(t, err)
+	require.Len(t, found.Pairs, 1, "sync point %d", at)
+	revision := found.Pairs[0].ModRevision
+	x.Read(t, as) // so that the watch has an event behind the revision
+	entries := x.upTo(t, revision)
+	state := map[string]string{}
+	for _, entry := range entries {
+		state[entry.Key] = entry.Value
+		if entry.Deleted {
+			delete(state, entry.Key)
+		}
+	}
+	read, err := x.admin.Range(t.Context(), kv.Range{Key: targetPrefix, End: kv.PrefixEnd(targetPrefix), Revision: revision})
+	require.NoError(t, err)
+	got := map[string]string{}
+	for _, pair := range read.Pairs {
+		got[sinktest.KeyPrefix+strings.TrimPrefix(pair.Key, targetPrefix)] = string(pair.Value)
+	}
+	require.Equal(t, state, got)
+	return entries
+}
+
+// upTo returns the history up to a revision, at or above which something was written below "/".
+func (x *target) upTo(t testing.TB, revision int64) []sinktest.Entry {
+	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	watch := x.admin.Watch(ctx, kv.WatchRequest{Key: "/", End: "0", From: x.from})
@@ -96,7 +131,7 @@ func (x *target) Read(t testing.TB, _ sink.Identity) []sinktest.Entry {
 	for response := range watch.Responses() {
 		require.NoError(t, response.Err)
 		for _, event := range response.Events {
-			if event.Pair.ModRevision == result.Revision {
+			if event.Pair.ModRevision >= revision {
 				return out
 			}
 			if name, found := strings.CutPrefix(event.Pair.Key, targetPrefix); found {
@@ -152,14 +187,14 @@ func (c *crashing) Txn(ctx context.Context, txn kv.Txn) (kv.Result, error) {
 }
 
 func TestSuiteInMemory(t *testing.T) {
-	sinktest.Run(t, sinktest.Harness{Copies: true, New: func(t testing.TB) sinktest.Target {
+	sinktest.Run(t, sinktest.Harness{Copies: true, Syncs: true, New: func(t testing.TB) sinktest.Target {
 		server := kvmem.NewServer(kvmem.Config{})
 		return newTarget(t, func(testing.TB) kv.Store { return server.Open() })
 	}})
 }
 
 func TestSuiteOnEtcd(t *testing.T) {
-	sinktest.Run(t, sinktest.Harness{Copies: true, Short: true, New: func(t testing.TB) sinktest.Target {
+	sinktest.Run(t, sinktest.Harness{Copies: true, Syncs: true, Short: true, New: func(t testing.TB) sinktest.Target {
 		return newTarget(t, openMember)
 	}})
 }

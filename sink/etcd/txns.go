@@ -179,6 +179,7 @@ func (s *state) remove(head sink.Head) kv.Txn {
 func (s *state) clear() []kv.Op {
 	return []kv.Op{
 		kv.DeletePrefix(s.layout.claimsPrefix()), kv.DeletePrefix(s.layout.marksPrefix()), kv.Delete(s.layout.rest()),
+		kv.DeletePrefix(s.layout.syncsPrefix()),
 	}
 }
 

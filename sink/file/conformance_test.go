@@ -10,6 +10,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"fencerow/change"
 	"fencerow/changefeed"
 	"fencerow/sink"
 	"fencerow/sink/sinktest"
@@ -21,7 +22,7 @@ func TestConformance(t *testing.T) {
 		"small and zstd": {"compress": "zstd", "rotate_bytes": "4096"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			sinktest.Run(t, sinktest.Harness{Short: raced, New: func(t testing.TB) sinktest.Target {
+			sinktest.Run(t, sinktest.Harness{Syncs: true, Short: raced, New: func(t testing.TB) sinktest.Target {
 				return &target{directory: filepath.Join(t.TempDir(), "orders"), options: options}
 			}})
 		})
@@ -65,6 +66,25 @@ func (d *target) Read(t testing.TB, as sink.Identity) []sinktest.Entry {
 		entries = append(entries, obviousEntry(t, line))
 	}
 	return entries
+}
+
+// ReadCut returns what the real reader takes at the sync point.
+func (d *target) ReadCut(t testing.TB, as sink.Identity, at change.Position) []sinktest.Entry {
+	t.Helper()
+	reader, err := OpenReader(ReaderConfig{Directory: d.directory, UID: as.UID, Mode: ReadPresent})
+	require.NoError(t, err)
+	defer func() { require.NoError(t, reader.Close()) }()
+	_, err = reader.Cut(at)
+	require.NoError(t, err)
+	var entries []sinktest.Entry
+	for {
+		item, err := reader.Next(t.Context())
+		if errors.Is(err, io.EOF) {
+			return entries
+		}
+		require.NoError(t, err)
+		entries = append(entries, obviousEntry(t, string(item.Line)))
+	}
 }
 
 func (d *target) Plant(testing.TB, string, string) {}

@@ -1,6 +1,7 @@
 package file
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -48,8 +49,9 @@ type Reader struct {
 	state   state
 	pending []*stream // in order of claims; something has to come before
 	active  []*stream
-	current *stream // the line that was returned last came from it
-	stale   bool    // streams that wait have to be looked at again
+	current *stream         // the line that was returned last came from it
+	stale   bool            // streams that wait have to be looked at again
+	cut     change.Position // nothing above it is yielded; 0: no cut
 }
 
 // Item is one change.
@@ -228,10 +230,13 @@ func (r *Reader) next(ctx context.Context) (Item, error) {
 			var err error
 			item.Line, err = st.take()
 			r.current = st
+			if err == nil && r.cut != 0 && item.Position > r.cut {
+				continue
+			}
 			return item, err
 		}
 		if r.isOver() {
-			return Item{}, io.EOF
+			return Item{}, cmp.Or(r.checkCut(), io.EOF)
 		}
 		if err := wait(ctx); err != nil {
 			return Item{}, err

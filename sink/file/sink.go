@@ -55,6 +55,7 @@ const (
 	pointWriteSynced  point = "write: synced, before the look"
 	pointWriteLooked  point = "write: looked, before the commit mark"
 	pointWriteCounted point = "write: the commit mark is there"
+	pointSyncLooked   point = "sync: found current, the record is not there"
 )
 
 func (s *Sink) step(p point) {

@@ -17,6 +17,8 @@ type Harness struct {
 	// hold, also keys that were written by no changefeed (see Target.Plant). A log appends deletes of what it holds
 	// itself, or leaves that to its readers; the suite then doesn't judge stale keys.
 	Copies bool
+	// Syncs says that the sink is a [sink.Syncing]; its targets are then a [CutTarget].
+	Syncs bool
 	// Short makes the random tests small, for targets whose every step is slow.
 	Short bool
 }

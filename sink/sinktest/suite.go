@@ -50,6 +50,10 @@ func cases() []testCase {
 		{"a target behind the checkpoint", testBehind},
 		{"a cancelled context", testCancelled},
 		{"crash at every effect", testCrashes},
+		{"a sync point holds exactly everything", testSyncApart},
+		{"a sync point is recorded once", testSyncOnce},
+		{"many sync points", testSyncMany},
+		{"crash at every effect of a sync point", testSyncCrashes},
 		{"random claimers", testRandom},
 		{"concurrent claimers", testConcurrent},
 	}
