@@ -37,9 +37,11 @@ const (
 	ReasonRemoved     Reason = "removed"
 	ReasonOwnerLost   Reason = "owner_lost"
 	ReasonOwnerSilent Reason = "owner_silent"
-	ReasonOwnerFailed Reason = "owner_failed"
-	ReasonReleased    Reason = "released"
-	ReasonMoved       Reason = "moved"
-	ReasonDrained     Reason = "drained"
-	ReasonManual      Reason = "manual"
+	// ReasonOwnerUnreachable is an owner that lives, and reaches fewer of the live nodes than another does.
+	ReasonOwnerUnreachable Reason = "owner_unreachable"
+	ReasonOwnerFailed      Reason = "owner_failed"
+	ReasonReleased         Reason = "released"
+	ReasonMoved            Reason = "moved"
+	ReasonDrained          Reason = "drained"
+	ReasonManual           Reason = "manual"
 )

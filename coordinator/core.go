@@ -33,8 +33,12 @@ type Core struct {
 	chores  int                        // handoffs and removals in flight
 	trims   int                        // trims in flight
 	writes  writeHealth
-	raise   errand // of the feature level
-	probe   errand
+	expels  int // expulsions in flight
+	reach   reach
+	// evictions are those that were not acknowledged yet.
+	evictions map[evictedFrom]*evicted
+	raise     errand // of the feature level
+	probe     errand
 }
 
 // errand is a write that is not about one changefeed.
@@ -82,6 +86,7 @@ type feed struct {
 
 	heardAt   changefeed.Time // when this epoch, or a status of it, was first seen
 	askedAt   changefeed.Time // when the handoff was first seen
+	reachedAt changefeed.Time // when the owner was last moved for want of links; 0: not in this term
 	retryAt   changefeed.Time // when an owner that failed is replaced
 	retryFor  string          // the error, epoch and next try that retryAt was counted for
 	avoided   []changefeed.NodeID
@@ -107,12 +112,13 @@ func NewCore(config Config, now changefeed.Time) (*Core, error) {
 	}
 	return &Core{
 		config: config, now: now, wakeAt: never,
-		nodes:  make(map[changefeed.NodeID]*record.Node),
-		drains: make(map[string]struct{}),
-		loads:  make(map[changefeed.NodeID]int),
-		feeds:  make(map[changefeed.ID]*feed),
-		untrim: make(map[changefeed.ID]struct{}),
-		writes: writeHealth{healthyFrom: now},
+		nodes:     make(map[changefeed.NodeID]*record.Node),
+		drains:    make(map[string]struct{}),
+		loads:     make(map[changefeed.NodeID]int),
+		feeds:     make(map[changefeed.ID]*feed),
+		untrim:    make(map[changefeed.ID]struct{}),
+		evictions: make(map[evictedFrom]*evicted),
+		writes:    writeHealth{healthyFrom: now},
 	}, nil
 }
 
@@ -123,6 +129,7 @@ func (c *Core) Step(now changefeed.Time, in Input) []Effect {
 	c.take(in)
 	if c.listed && !c.tooOld && c.meta.value != nil {
 		c.decideDue()
+		c.expel()
 		c.raiseLevel()
 		c.trim()
 		c.heal()
@@ -149,6 +156,7 @@ func (c *Core) take(in Input) {
 		if in.Value != nil || in.Fault != "" { // a drain that doesn't parse is one all the same
 			c.drains[in.Name] = struct{}{}
 		}
+		c.seeLinks()
 		c.allDue()
 	case MetaSeen:
 		if c.meta.take(in.Observed) {
@@ -157,6 +165,8 @@ func (c *Core) take(in Input) {
 			}
 			c.allDue()
 		}
+	case EvictionSeen:
+		c.takeEviction(in)
 	case Listed:
 		c.listed = true
 		c.allHeard()
@@ -194,6 +204,7 @@ func (c *Core) takeEpoch(f *feed, seen Observed[record.Epoch]) {
 	}
 	c.moveLoad(before, f.owner())
 	f.heardAt, f.retryFor = c.now, ""
+	f.noteReason(c.now)
 	if f.doubt != nil && seen.Value != nil && seen.Value.Nonce == f.doubt.Nonce {
 		// The answer was lost, and the bump was done.
 		c.committed(f, *f.doubt, *seen.Value)
@@ -239,6 +250,7 @@ func (c *Core) takeNode(in NodeSeen) {
 	} else {
 		c.nodes[in.ID] = in.Value
 	}
+	c.seeLinks()
 	c.allDue()
 }
 

@@ -22,6 +22,8 @@ func (c *Core) takeAnswer(in Input) {
 	case LevelAnswered:
 		c.wrote(in.Err)
 		c.raise.answered(c.now, in.Err)
+	case ExpelAnswered:
+		c.expelAnswered(in)
 	case ProbeAnswered:
 		c.wrote(in.Err)
 		c.probe.answered(c.now, in.Err)
@@ -65,6 +67,7 @@ func (c *Core) handOver(f *feed, decision Decision, outcome Outcome) {
 	if f.epoch.take(Observed[record.Epoch]{Value: &written, Revision: outcome.Revision}) {
 		c.moveLoad(before, f.owner())
 		f.heardAt, f.retryFor = c.now, ""
+		f.noteReason(c.now)
 	}
 	f.handoff.take(Observed[record.Handoff]{Revision: outcome.Revision})
 	c.news(f)

@@ -100,7 +100,7 @@ func (c *Core) judge(f *feed) verdict {
 		return judgeDisowned(f)
 	}
 	rules := [...]func(*feed) verdict{
-		c.ruleReleased, c.ruleOwnerLost, c.ruleManual, c.ruleFailed, c.ruleSilent, c.ruleHandoffOverdue, c.ruleHandoff,
+		c.ruleReleased, c.ruleOwnerLost, c.ruleManual, c.ruleFailed, c.ruleSilent, c.ruleHandoffOverdue, c.ruleHandoff, c.ruleUnreachable,
 	}
 	for _, rule := range rules {
 		if v := rule(f); v.act != actNothing || v.final {
@@ -356,6 +356,9 @@ func (c *Core) wake(f *feed) changefeed.Time {
 	at := c.silentAt(f)
 	if f.asked() != nil {
 		at = min(at, f.askedAt.Add(c.config.HandoffLimit))
+	}
+	if moveAt, behind := c.unreachableAt(f); behind {
+		at = min(at, moveAt)
 	}
 	return f.recheck(at)
 }

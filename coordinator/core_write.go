@@ -142,6 +142,7 @@ func (c *Core) choose(f *feed, prefer changefeed.NodeID) *record.Node {
 func (c *Core) compare(f *feed, a, b *record.Node) int {
 	return cmp.Or(
 		cmp.Compare(f.fault(a.ID), f.fault(b.ID)),
+		cmp.Compare(c.reach.links[b.ID], c.reach.links[a.ID]),
 		cmp.Compare(c.loads[a.ID], c.loads[b.ID]),
 		cmp.Compare(a.Name, b.Name),
 		cmp.Compare(a.ID, b.ID),

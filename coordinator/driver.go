@@ -24,7 +24,7 @@ const (
 	// writeTimeout is after how long a write's outcome is called unknown.
 	writeTimeout = 5 * time.Second
 	// answersMax is above what the core has in flight, so that no answer waits while the loop sends effects.
-	answersMax = BumpsInFlightMax + choresInFlightMax + trimsInFlightMax + 2
+	answersMax = BumpsInFlightMax + choresInFlightMax + trimsInFlightMax + expelsInFlightMax + 2
 )
 
 // ErrWatchEnded says that what was observed ended before the term: the coordinator can't go on.
@@ -47,6 +47,8 @@ type Store interface {
 type Upkeep interface {
 	TrimHistory(ctx context.Context, id changefeed.ID) error
 	RaiseLevel(ctx context.Context, level int) error
+	// Expel revokes the lease of a node that did not acknowledge an eviction, if that still stands.
+	Expel(ctx context.Context, expulsion Expulsion) error
 	// Probe writes something of the term that is no record of a changefeed, such as the election key's own value.
 	Probe(ctx context.Context) error
 }
@@ -175,6 +177,12 @@ func (d *Driver) doOne(ctx context.Context, group *errgroup.Group, effect Effect
 		})
 	case RaiseLevel:
 		answer(func(ctx context.Context) Input { return LevelAnswered{Err: d.store.RaiseLevel(ctx, effect.Level)} })
+	case Expel:
+		answer(func(ctx context.Context) Input {
+			d.log.Warn("a node did not acknowledge its eviction in time: its lease is revoked",
+				zap.String("node", string(effect.Expulsion.Node)), zap.String("uid", string(effect.Expulsion.UID)))
+			return ExpelAnswered{Expulsion: effect.Expulsion, Err: d.store.Expel(ctx, effect.Expulsion)}
+		})
 	case Probe:
 		answer(func(ctx context.Context) Input { return ProbeAnswered{Err: d.store.Probe(ctx)} })
 	default:
@@ -265,6 +273,8 @@ func errorOf(answer Input) error {
 	case TrimAnswered:
 		return answer.Err
 	case LevelAnswered:
+		return answer.Err
+	case ExpelAnswered:
 		return answer.Err
 	case ProbeAnswered:
 		return answer.Err

@@ -78,8 +78,9 @@ func (s *fakeStore) Remove(ctx context.Context, _ Removal) error { return s.begi
 func (s *fakeStore) TrimHistory(ctx context.Context, _ changefeed.ID) error {
 	return s.begin(ctx, 1)
 }
-func (s *fakeStore) RaiseLevel(ctx context.Context, _ int) error { return s.begin(ctx, 1) }
-func (s *fakeStore) Probe(ctx context.Context) error             { return s.begin(ctx, 1) }
+func (s *fakeStore) RaiseLevel(ctx context.Context, _ int) error  { return s.begin(ctx, 1) }
+func (s *fakeStore) Probe(ctx context.Context) error              { return s.begin(ctx, 1) }
+func (s *fakeStore) Expel(ctx context.Context, _ Expulsion) error { return s.begin(ctx, 1) }
 
 func (s *fakeStore) owners() map[changefeed.NodeID]int {
 	s.mu.Lock()

@@ -2,6 +2,7 @@ package coordinator
 
 import (
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -59,6 +60,10 @@ func run(t *testing.T, w *world, d *datadriven.TestData) {
 			liveness = record.Liveness(word(d, "liveness"))
 		}
 		w.putNode(name, liveness)
+	case "cut":
+		w.cutNode(name, strings.Fields(strings.ReplaceAll(word(d, "from"), "+", " "))...)
+	case "evict":
+		w.evict(word(d, "uid"), name, map[bool]*time.Time{true: {}}[d.HasArg("acknowledged")])
 	case "lose":
 		w.loseNode(name)
 	case "drain":

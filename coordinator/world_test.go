@@ -171,6 +171,8 @@ func describe(effect Effect) string {
 		return "→ trim the history of " + e.ID.Name
 	case RaiseLevel:
 		return fmt.Sprintf("→ raise the level to %d", e.Level)
+	case Expel:
+		return fmt.Sprintf("→ revoke the lease of %s, evicted by %s", e.Expulsion.Node, e.Expulsion.UID)
 	case Probe:
 		return "→ probe"
 	case Bumped:
@@ -207,6 +209,28 @@ func (w *world) putNode(name string, liveness record.Liveness) {
 	id := changefeed.NodeID(name)
 	w.nodes[id] = entry[record.Node]{value: record.Node{ID: id, Name: strings.TrimRight(name, "'"), Level: w.level + 1, Liveness: liveness}, mod: w.revision}
 	w.watch(NodeSeen{id, observed(w.nodes[id])})
+}
+
+// cutNode has a node say which others it can't reach.
+func (w *world) cutNode(name string, from ...string) {
+	w.revision++
+	id := changefeed.NodeID(name)
+	e := w.nodes[id]
+	e.value.Unreachable = nil
+	for _, other := range from {
+		e.value.Unreachable = append(e.value.Unreachable, changefeed.NodeID(other))
+	}
+	e.mod = w.revision
+	w.nodes[id] = e
+	w.watch(NodeSeen{id, observed(e)})
+}
+
+// evict stores an eviction, or its acknowledgement.
+func (w *world) evict(uid, node string, acknowledged *time.Time) {
+	w.revision++
+	w.watch(EvictionSeen{changefeed.UID(uid), changefeed.NodeID(node), Observed[record.Eviction]{
+		Value: &record.Eviction{Epoch: 11, Seq: 3, AcknowledgedAt: acknowledged}, Revision: w.revision,
+	}})
 }
 
 func (w *world) loseNode(name string) {
@@ -310,6 +334,8 @@ func (w *world) answer(effect Effect, how answer) {
 		reply = TrimAnswered{ID: e.ID, Err: class(func() error { return nil })}
 	case RaiseLevel:
 		reply = LevelAnswered{Err: class(func() error { w.putMeta(func(m *record.Meta) { m.Level = e.Level }); return nil })}
+	case Expel:
+		reply = ExpelAnswered{Expulsion: e.Expulsion, Err: class(func() error { w.loseNode(string(e.Expulsion.Node)); return nil })}
 	case Probe:
 		reply = ProbeAnswered{Err: class(func() error { return nil })}
 	}

@@ -33,13 +33,14 @@ const (
 	TargetAnswer                  // the target's answer is lost after the write was done
 	TargetStall                   // the target answers nobody for a while
 	SourceOutage                  // the source can't be read for a while
+	Isolate                       // a node is cut off from all others, not from etcd
 	faultKinds
 )
 
 var faultNames = [faultKinds]string{
 	"crash", "pause", "stall", "clock-rate", "clock-jump", "cut", "cut-etcd", "cut-target", "loss", "duplicate", "reorder",
 	"dead-letter", "etcd-ask", "etcd-answer", "etcd-stall", "etcd-full", "compaction", "watch-lag", "watch-silence",
-	"target-ask", "target-answer", "target-stall", "source-outage",
+	"target-ask", "target-answer", "target-stall", "source-outage", "isolate",
 }
 
 // String returns the kind's name.

@@ -16,7 +16,7 @@ func (w *World) misfortune(kind FaultKind) {
 // lasting are the kinds of faults that begin at a moment, and not with a message or a request.
 var lasting = []FaultKind{
 	Crash, Pause, ClockRate, ClockJump, Cut, CutEtcd, CutTarget, EtcdStall, EtcdFull, Compaction, WatchSilence, TargetStall,
-	SourceOutage,
+	SourceOutage, Isolate,
 }
 
 // duration draws how long a fault lasts: mostly shorter than a session, sometimes much longer.
@@ -55,6 +55,8 @@ func (w *World) begin(kind FaultKind) {
 		}
 	case Cut:
 		w.cut(n.index, w.nodes[w.rng.IntN(len(w.nodes))].index, d)
+	case Isolate:
+		w.isolate(n, d)
 	case CutEtcd:
 		w.cut(n.index, atEtcd, d)
 	case CutTarget:
@@ -117,7 +119,20 @@ func (w *World) cut(a, b int, d time.Duration) {
 	}
 	for _, way := range ways {
 		l := w.link(way[0], way[1])
-		l.cutUntil, l.holds = max(l.cutUntil, w.now+d), holds
+		l.cutUntil, l.holds, l.isolated = max(l.cutUntil, w.now+d), holds, false
+	}
+}
+
+// isolate cuts a node off from all other nodes, mostly for long enough that everybody notices.
+func (w *World) isolate(n *node, d time.Duration) {
+	for _, other := range w.nodes {
+		if other == n {
+			continue
+		}
+		for _, way := range [][2]int{{n.index, other.index}, {other.index, n.index}} {
+			l := w.link(way[0], way[1])
+			l.cutUntil, l.holds, l.isolated = max(l.cutUntil, w.now+2*d), false, true
+		}
 	}
 }
 

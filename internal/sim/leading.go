@@ -133,6 +133,10 @@ func (r *term) do(effects []coordinator.Effect) {
 			r.write(func() []coordinator.Input {
 				return []coordinator.Input{coordinator.LevelAnswered{Err: r.writes.RaiseLevel(never{}, effect.Level)}}
 			})
+		case coordinator.Expel:
+			r.write(func() []coordinator.Input {
+				return []coordinator.Input{coordinator.ExpelAnswered{Expulsion: effect.Expulsion, Err: r.writes.Expel(never{}, effect.Expulsion)}}
+			})
 		case coordinator.Probe:
 			r.write(func() []coordinator.Input {
 				return []coordinator.Input{coordinator.ProbeAnswered{Err: r.writes.Probe(never{})}}
@@ -187,6 +191,8 @@ func errorOf(answer coordinator.Input) error {
 	case coordinator.TrimAnswered:
 		return answer.Err
 	case coordinator.LevelAnswered:
+		return answer.Err
+	case coordinator.ExpelAnswered:
 		return answer.Err
 	case coordinator.ProbeAnswered:
 		return answer.Err

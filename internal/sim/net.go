@@ -17,6 +17,7 @@ const (
 // link is one direction between two places.
 type link struct {
 	cutUntil time.Duration
+	isolated bool // the cut is one of all links of a node
 	holds    bool // what is sent meanwhile comes out when the cut ends, else it is lost
 }
 
@@ -31,6 +32,14 @@ func (w *World) link(from, to int) *link {
 }
 
 func (l *link) cut(w *World) bool { return l.cutUntil > w.now }
+
+// kind says which fault the cut of a link is.
+func (l *link) kind(from, to int) FaultKind {
+	if l.isolated {
+		return Isolate
+	}
+	return cutKind(from, to)
+}
 
 // cutKind says which fault a cut between two places is.
 func cutKind(from, to int) FaultKind {
@@ -55,7 +64,7 @@ func (w *World) transmit(from, to int, sender *life, do func()) {
 	l := w.link(from, to)
 	delay := w.between(w.plan.DelayMin, w.plan.DelayMax)
 	if l.cut(w) {
-		w.struck(cutKind(from, to))
+		w.struck(l.kind(from, to))
 		if l.holds {
 			w.after(l.cutUntil-w.now+delay, arrive)
 		}

@@ -10,6 +10,7 @@ import (
 func CoordinatorKinds() []record.Kind {
 	return []record.Kind{
 		record.KindMeta, record.KindNode, record.KindDrain, record.KindSpec, record.KindEpoch, record.KindHandoff, record.KindStatus,
+		record.KindEviction,
 	}
 }
 
@@ -44,7 +45,9 @@ func coordinatorInput(change epochstore.Change) coordinator.Input {
 		return coordinator.DrainSeen{Name: change.Ref.Name, Observed: observe[record.Drain](change)}
 	case record.KindMeta:
 		return coordinator.MetaSeen{Observed: observe[record.Meta](change)}
-	case record.KindName, record.KindCandidate, record.KindHistory, record.KindEviction:
+	case record.KindEviction:
+		return coordinator.EvictionSeen{UID: change.Ref.UID, Node: change.Ref.Node, Observed: observe[record.Eviction](change)}
+	case record.KindName, record.KindCandidate, record.KindHistory:
 		return nil
 	default:
 		return nil

@@ -77,6 +77,11 @@ func (l Leading) Remove(ctx context.Context, r coordinator.Removal) error {
 	}))
 }
 
+// Expel revokes the lease of a node that did not acknowledge an eviction.
+func (l Leading) Expel(ctx context.Context, e coordinator.Expulsion) error {
+	return termError(l.lead.Expel(ctx, e.Node, e.UID, e.Revision))
+}
+
 // TrimHistory deletes old ownerships.
 func (l Leading) TrimHistory(ctx context.Context, id changefeed.ID) error {
 	return termError(l.lead.TrimHistory(ctx, id))
