@@ -84,11 +84,52 @@ type Local interface {
 	Ready() error
 }
 
+// RawRecord is a record as it is stored.
+type RawRecord struct {
+	Key      string
+	Value    []byte
+	Revision int64
+}
+
+// Holding is what a sink keeps of a changefeed.
+type Holding struct {
+	Kept   bool // this kind of sink keeps something at all; else the rest says nothing
+	Exists bool // it knows the changefeed
+	Owner
+	Floor   fence.Epoch
+	Highest fence.Epoch // that it has seen
+	Removed bool
+	Mark    change.Position // up to where everything is done there, if Marked
+	Marked  bool
+	Others  []Neighbour // who of this cluster has claims in the same target system
+}
+
+// Neighbour is a changefeed with claims in a target.
+type Neighbour struct {
+	Owner
+	Floor fence.Epoch
+}
+
+// Owner is a changefeed that a sink knows.
+type Owner struct {
+	ID  changefeed.ID
+	UID changefeed.UID
+}
+
+// Inspection reads what a check and a dump need. It changes nothing.
+type Inspection interface {
+	// Dump reads all records of the cluster at one moment.
+	Dump(ctx context.Context) ([]RawRecord, error)
+	// Holding reads what the sink of a spec keeps.
+	Holding(ctx context.Context, spec record.Spec) (Holding, error)
+}
+
 // Backend is what the server works on.
 type Backend interface {
 	Records
 	Control
 	Local
+	Inspection
 }
 
 // Span is one span of a cover, with who has it.

@@ -94,7 +94,7 @@ func (s *Server) localOf(r *http.Request, node record.Node) (shape.Local, error)
 
 func (s *Server) here() shape.Local {
 	maintainers, dispatchers := s.backend.Loads()
-	return shape.Local{Node: s.backend.Self(), Maintainers: maintainers, Dispatchers: dispatchers}
+	return shape.Local{Node: s.backend.Self(), Maintainers: maintainers, Dispatchers: dispatchers, Now: time.Now().UTC()}
 }
 
 func (s *Server) local(*http.Request) (reply, error) {

@@ -37,6 +37,9 @@ type fake struct {
 	resigned int
 	drained  []string
 	notReady error
+	raw      []RawRecord
+	holdings map[changefeed.ID]Holding
+	sinkErr  error
 	before   func() // called before each update, without the lock
 }
 
@@ -157,6 +160,11 @@ func (f *fake) Loads() (int, int)       { return 2, 5 }
 func (f *fake) Spans(_ context.Context, id changefeed.ID) ([]Span, bool) {
 	s, found := f.spans[id]
 	return s, found
+}
+func (f *fake) Dump(context.Context) ([]RawRecord, error) { return f.raw, nil }
+
+func (f *fake) Holding(_ context.Context, spec record.Spec) (Holding, error) {
+	return f.holdings[spec.ID()], f.sinkErr
 }
 func (f *fake) Healthy() error { return nil }
 func (f *fake) Ready() error   { return f.notReady }

@@ -27,6 +27,7 @@ func operations() []operation {
 		{"GET", "/cluster", "The cluster, its coordinator and its nodes.", nil, shape.Cluster{}, http.StatusOK},
 		{"GET", "/nodes", "The live nodes.", nil, shape.List[shape.Node]{}, http.StatusOK},
 		{"GET", "/local", "What this node runs.", nil, shape.Local{}, http.StatusOK},
+		{"GET", "/check", "What is inconsistent among records, nodes and sinks, and what to do.", nil, shape.List[shape.Finding]{}, http.StatusOK},
 		{
 			"GET", "/changefeeds", "The changefeeds, by name: ?namespace=, ?limit= (100, at most 1000), ?after= (the next of the page before).",
 			nil,
@@ -52,6 +53,7 @@ func operations() []operation {
 		{"GET", feed + "/head", "Where the source is now.", nil, shape.Head{}, http.StatusOK},
 		{"POST", "/coordinator/resign", "End the term of the coordinator.", nil, shape.Cluster{}, http.StatusAccepted},
 		{"PUT", "/log-level", "What this node logs: debug, info, warn or error.", shape.LogLevel{}, shape.LogLevel{}, http.StatusOK},
+		{"GET", "/debug/dump", "Redacted records, metrics and goroutines, as a zip; for admins.", nil, nil, http.StatusOK},
 		{"GET", "/openapi.json", "This document.", nil, nil, http.StatusOK},
 	}
 }

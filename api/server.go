@@ -46,6 +46,8 @@ type Config struct {
 	// Client asks other nodes what only they know. Scheme is http or https.
 	Client *http.Client
 	Scheme string
+	// Settle is how long a check waits before it looks again at what it found: longer than a checkpoint lags its sink.
+	Settle time.Duration
 	Log    *zap.Logger
 }
 
@@ -54,6 +56,7 @@ type Server struct {
 	config  Config
 	backend Backend
 	mux     *http.ServeMux
+	checks  checking
 }
 
 // New returns a server that works on the backend.
@@ -61,6 +64,9 @@ func New(config Config, backend Backend) *Server {
 	s := &Server{config: config, backend: backend, mux: http.NewServeMux()}
 	if s.config.Client == nil {
 		s.config.Client = &http.Client{}
+	}
+	if s.config.Settle <= 0 {
+		s.config.Settle = settleDefault
 	}
 	if s.config.Scheme == "" {
 		s.config.Scheme = "http"
@@ -85,6 +91,9 @@ type reply struct {
 	status int
 	etag   string
 	body   any
+
+	contentType string // of stream
+	stream      func(io.Writer) error
 }
 
 // handlers are the routes under /api/v1.
@@ -93,6 +102,7 @@ func (s *Server) handlers() map[string]handler {
 		"GET /cluster":                        s.cluster,
 		"GET /nodes":                          s.nodes,
 		"GET /local":                          s.local,
+		"GET /check":                          s.check,
 		"GET /changefeeds":                    s.list,
 		"GET /changefeeds/{namespace}/{name}": s.get,
 		"GET /changefeeds/{namespace}/{name}/spans":   s.spans,
@@ -110,6 +120,7 @@ func (s *Server) handlers() map[string]handler {
 		"DELETE /nodes/{name}/drain":                  s.undrain,
 		"POST /coordinator/resign":                    s.resign,
 		"PUT /log-level":                              s.logLevel,
+		dumpRoute:                                     s.dump,
 		"GET /openapi.json":                           s.openapi,
 	}
 }
@@ -119,7 +130,7 @@ func (s *Server) routes() {
 	for pattern, h := range s.handlers() {
 		method, path, _ := strings.Cut(pattern, " ")
 		role := RoleAdmin
-		if method == http.MethodGet {
+		if method == http.MethodGet && pattern != dumpRoute {
 			role = RoleViewer
 		}
 		s.mux.Handle(method+" "+prefix+path, s.answer(role, h))
@@ -157,7 +168,7 @@ func (s *Server) answer(role Role, h handler) http.Handler {
 			writeProblem(w, err)
 			return
 		}
-		ctx, cancel := context.WithTimeout(r.Context(), requestMax)
+		ctx, cancel := context.WithTimeout(r.Context(), longest(r))
 		defer cancel()
 		r.Body = http.MaxBytesReader(w, r.Body, bodyBytesMax)
 		out, err := h(r.WithContext(ctx))
@@ -169,12 +180,35 @@ func (s *Server) answer(role Role, h handler) http.Handler {
 		if out.etag != "" {
 			w.Header().Set("ETag", `"`+out.etag+`"`)
 		}
+		if out.stream != nil {
+			s.stream(w, r, out)
+			return
+		}
 		if out.body == nil {
 			w.WriteHeader(out.status)
 			return
 		}
 		writeJSON(w, out.status, out.body)
 	})
+}
+
+// stream writes an answer that is no JSON. When it fails half-way the connection is cut, so that nobody takes a part for
+// the whole.
+func (s *Server) stream(w http.ResponseWriter, r *http.Request, out reply) {
+	w.Header().Set("Content-Type", out.contentType)
+	w.WriteHeader(out.status)
+	if err := out.stream(w); err != nil {
+		s.logFailure(r, err)
+		panic(http.ErrAbortHandler) //nolint:forbidigo // how net/http is told to cut the connection
+	}
+}
+
+// longest is how long an answer may take.
+func longest(r *http.Request) time.Duration {
+	if strings.HasSuffix(r.URL.Path, "/check") && r.Method == http.MethodGet {
+		return checkMax
+	}
+	return requestMax
 }
 
 // logFailure logs what is our own failure, not the caller's.

@@ -26,6 +26,9 @@ type httpServer struct {
 	log      *zap.Logger
 }
 
+// settleIntervals of the status interval are waited for before a checkpoint counts as behind its sink.
+const settleIntervals = 2
+
 // shutdownMax bounds the end of requests that are under way.
 const shutdownMax = 3 * time.Second
 
@@ -66,7 +69,7 @@ func (p *process) listen(ctx context.Context, level zap.AtomicLevel) (*httpServe
 	handler := api.New(api.Config{
 		Cluster: p.config.Cluster, Version: p.config.Version, Kinds: Kinds(), Literals: literals(p.config), Tokens: tokens,
 		Hosts: []string{p.config.AdvertiseHTTP, p.config.HTTPAddr}, Level: level, Gatherer: p.metrics.registry,
-		Client: client, Scheme: scheme, Log: p.log,
+		Client: client, Scheme: scheme, Log: p.log, Settle: settleIntervals*p.config.StatusInterval + time.Second,
 	}, backend{p})
 	return &httpServer{listener: listener, server: api.NewHTTPServer(handler), log: p.log}, nil
 }

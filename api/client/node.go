@@ -29,6 +29,11 @@ func (c *Client) SetLogLevel(ctx context.Context, level string) (Answer[shape.Lo
 	return do[shape.LogLevel](ctx, c, call{method: http.MethodPut, path: api("log-level"), body: shape.LogLevel{Level: level}})
 }
 
+// Check says what is inconsistent, and what to do.
+func (c *Client) Check(ctx context.Context) (Answer[shape.List[shape.Finding]], error) {
+	return do[shape.List[shape.Finding]](ctx, c, call{method: http.MethodGet, path: api("check")})
+}
+
 // AwaitDrained waits until the node of that name runs nothing any more, or is gone.
 func (c *Client) AwaitDrained(ctx context.Context, name string, tell func(shape.Node)) error {
 	ticker := time.NewTicker(awaitEvery)

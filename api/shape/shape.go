@@ -116,6 +116,15 @@ type Local struct {
 	Node        changefeed.NodeID `json:"node"`
 	Maintainers int               `json:"maintainers"`
 	Dispatchers int               `json:"dispatchers"`
+	Now         time.Time         `json:"now"`
+}
+
+// Finding is something inconsistent that a check found.
+type Finding struct {
+	Code    string `json:"code"`
+	Subject string `json:"subject"` // a changefeed, a node's name, or a key
+	Detail  string `json:"detail"`
+	Cure    string `json:"cure"`
 }
 
 // Span is one span of a changefeed's cover.

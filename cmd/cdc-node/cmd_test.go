@@ -233,7 +233,7 @@ func TestEveryCommandShowsAnExample(t *testing.T) {
 
 // What has an answer of the API can be read by a program.
 func TestEveryAnswerComesAsJSONToo(t *testing.T) {
-	without := []string{"dev", "server", "etcd", "etcdctl", "cat", "version"}
+	without := []string{"dev", "server", "etcd", "etcdctl", "etcdutl", "cat", "version"}
 	var check func(cmd *cobra.Command)
 	check = func(cmd *cobra.Command) {
 		for _, sub := range cmd.Commands() {

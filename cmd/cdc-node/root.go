@@ -48,8 +48,8 @@ func newRoot() *cobra.Command {
 	asGroup(root)
 	c := &common{}
 	root.AddCommand(
-		newDev(), newServer(), newEtcd(), newEtcdctl(), newHealth(c), newChangefeed(c), newNode(c), newCoordinator(c), newEpoch(c),
-		newSink(), newLogLevel(c), newVersion(),
+		newDev(), newServer(), newEtcd(), newEtcdctl(), newEtcdutl(), newHealth(c), newChangefeed(c), newNode(c), newCoordinator(c), newEpoch(c),
+		newSink(), newCheck(c), newDebug(c), newLogLevel(c), newVersion(),
 	)
 	setUp(root)
 	return root

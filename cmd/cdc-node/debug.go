@@ -1,0 +1,9 @@
+package main
+
+import "github.com/spf13/cobra"
+
+func newDebug(c *common) *cobra.Command {
+	cmd := asGroup(&cobra.Command{Use: "debug", Short: "What somebody needs who wasn't there"})
+	cmd.AddCommand(newDebugDump(c))
+	return cmd
+}
