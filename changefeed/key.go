@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 )
 
@@ -57,4 +58,54 @@ func ParseKey(text string) (Key, error) {
 		}
 	}
 	return raw, nil
+}
+
+// KeysMax bounds a list of keys in an option: each is a border of a span, which costs a dispatcher somewhere.
+const KeysMax = 1000
+
+// ParseKeys reads the value of an option that is a list of keys: as ParseKey reads them, separated by commas, each
+// once. The empty text has none.
+func ParseKeys(text string) ([]Key, error) {
+	if text == "" {
+		return nil, nil
+	}
+	words := strings.Split(text, ",")
+	if len(words) > KeysMax {
+		return nil, fmt.Errorf("has %d keys, more than %d", len(words), KeysMax)
+	}
+	keys := make([]Key, 0, len(words))
+	seen := make(map[string]bool, len(words))
+	for _, word := range words {
+		key, err := ParseKey(strings.TrimSpace(word))
+		switch {
+		case err != nil:
+			return nil, err
+		case len(key) == 0:
+			return nil, fmt.Errorf("%.100q has an empty key", text)
+		case seen[string(key)]:
+			return nil, fmt.Errorf("has the key %.100q twice", string(key))
+		}
+		seen[string(key)] = true
+		keys = append(keys, key)
+	}
+	return keys, nil
+}
+
+// FormatKeys writes what ParseKeys reads: text where that says the key, else base64.
+func FormatKeys(keys []Key) string {
+	words := make([]string, len(keys))
+	for i, key := range keys {
+		words[i] = key.word()
+	}
+	return strings.Join(words, ",")
+}
+
+func (k Key) word() string {
+	text := string(k)
+	odd := func(r rune) bool { return r == ',' || !unicode.IsPrint(r) }
+	plain := utf8.Valid(k) && strings.IndexFunc(text, odd) < 0 && strings.TrimSpace(text) == text
+	if plain && !strings.HasPrefix(text, "base64:") {
+		return text
+	}
+	return "base64:" + base64.StdEncoding.EncodeToString(k)
 }

@@ -1,6 +1,7 @@
 package dispatcher
 
 import (
+	"slices"
 	"sync/atomic"
 
 	"fencerow/change"
@@ -38,7 +39,12 @@ func CutAt(at change.Mark, step, run sink.Batch) (batch sink.Batch, last bool, e
 	for kept < len(step.Changes) && at.Done(step.Changes[kept].Position, step.Changes[kept].Index) {
 		kept++
 	}
-	return sink.Batch{Changes: step.Changes[:kept:kept], Span: run.Span, To: at}, true, nil
+	if kept == 0 { // of this step, and of those that follow
+		return sink.Batch{Span: run.Span, To: at}, true, nil
+	}
+	// The steps of one position that is cut by key reach beyond the mark together: each brings its own part there.
+	last = slices.Equal(step.Span.End, run.Span.End)
+	return sink.Batch{Changes: step.Changes[:kept:kept], Span: step.Span, To: at}, last, nil
 }
 
 // Pieces is how far each part of a claimed span is durable in the sink, as its one writer knows it.

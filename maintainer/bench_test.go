@@ -250,6 +250,9 @@ func describeMessage(env *message.Envelope) string {
 		out += fmt.Sprintf(": %d.%d %v from %v", env.Epoch, body.Seq, body.Span, body.From)
 	case message.Stop:
 		out += fmt.Sprintf(": %v", body.Token)
+		if body.At != (change.Mark{}) {
+			out += fmt.Sprintf(" at %v", body.At)
+		}
 	case message.Bootstrap:
 		out += fmt.Sprintf(": spec %d, checkpoint %d", 3+body.SpecRevision-generation(&body.Spec), body.Checkpoint)
 	case message.Close:

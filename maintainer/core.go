@@ -78,8 +78,12 @@ type Core struct {
 	doubt       retried         // about the ownership: the record is being read
 	leavingAt   changefeed.Time // since when this node stops; 0: it does not
 	nextBalance changefeed.Time
-	generation  int64 // of the spec
-	stale       int   // stale answers in a row
+	nextBorders changefeed.Time
+	motions     []*motion
+	splitKeys   [][]byte // where the spec wants borders
+	mergeKeys   [][]byte // where it wants none
+	generation  int64    // of the spec
+	stale       int      // stale answers in a row
 
 	report report
 }
@@ -279,6 +283,8 @@ func (c *Core) onRecords(in RecordsRead) {
 		return
 	}
 	c.spec, c.generation = in.Spec, generation(&in.Spec.Spec)
+	c.splitKeys = keysOf(in.Spec.Spec.Options, SplitKeys)
+	c.mergeKeys = without(keysOf(in.Spec.Spec.Options, MergeKeys), c.splitKeys) // or it would go back and forth
 	if !c.report.writing && in.Status.Revision >= c.report.stored.Revision {
 		c.report.adopt(in.Status) // else it is this core's own write that is stored, or will be
 	}

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"errors"
 	"slices"
-	"strings"
 
 	"fencerow/changefeed"
 	"fencerow/fence"
@@ -26,7 +25,9 @@ func (c *Core) advanceActive() {
 	if c.phase != phaseActive {
 		return
 	}
+	c.rearrange()
 	c.balance()
+	c.advanceMotions()
 	c.place()
 	c.progress()
 	c.poll()
@@ -51,7 +52,7 @@ func (c *Core) work() {
 				c.becomeAbsent(cell)
 			}
 		case cellStopping:
-			c.resend(cell, message.Stop{Token: cell.token})
+			c.resend(cell, c.stopOf(cell))
 		case cellStarting:
 			if c.phase == phaseActive && c.doubt.effect == nil && !cell.host.eviction.pending() {
 				c.resendPlace(cell)
@@ -87,14 +88,13 @@ func (c *Core) resendPlace(cell *cell) {
 
 // place gives every absent span that may run to the least loaded host.
 func (c *Core) place() {
-	if !c.report.armed || c.doubt.effect != nil || c.leaving() {
-		c.cutGaps()
+	c.cutGaps()
+	if !c.mayPlace() {
 		return
 	}
-	c.cutGaps()
 	var absent []*cell
 	for _, cell := range c.cover.unsettled {
-		if cell.state == cellAbsent && cell.next <= c.now.At {
+		if cell.state == cellAbsent && cell.next <= c.now.At && c.motionOf(cell) == nil {
 			absent = append(absent, cell)
 		}
 	}
@@ -115,15 +115,21 @@ func (c *Core) place() {
 		if (cell.unknown && !free) || overlapsAny(blocked, cell.span) {
 			continue
 		}
-		on := slices.MinFunc(hosts, func(a, b *host) int {
-			return cmp.Or(cmp.Compare(a.placed, b.placed), cmp.Compare(a.name, b.name), cmp.Compare(a.id, b.id))
-		})
 		cell.mark = c.finals.low(cell.span, cell.mark)
 		c.seq++
 		placed++
-		c.becomeStarting(cell, on, fence.Mint(c.epoch(), c.seq))
+		c.becomeStarting(cell, leastLoaded(hosts), fence.Mint(c.epoch(), c.seq))
 		c.resendPlace(cell)
 	}
+}
+
+// mayPlace reports whether anything may be placed now.
+func (c *Core) mayPlace() bool { return c.report.armed && c.doubt.effect == nil && !c.leaving() }
+
+func leastLoaded(hosts []*host) *host {
+	return slices.MinFunc(hosts, func(a, b *host) int {
+		return cmp.Or(cmp.Compare(a.placed, b.placed), cmp.Compare(a.name, b.name), cmp.Compare(a.id, b.id))
+	})
 }
 
 // candidates returns the hosts that may be given spans: bootstrapped, heard of, and not being emptied if another can.
@@ -144,32 +150,16 @@ func (c *Core) candidates() []*host {
 	return usable
 }
 
-// cutGaps brings ranges that nobody runs to the wanted borders. What runs is kept as it is.
+// cutGaps brings ranges that nobody runs to the wanted borders. One whose placement was refused keeps its delay first.
 func (c *Core) cutGaps() {
-	keys := c.splitKeys()
-	if len(keys) == 0 {
+	if len(c.splitKeys) == 0 || len(c.cover.unsettled) == 0 {
 		return
 	}
 	for _, cell := range slices.Clone(c.cover.unsettled) {
-		if cell.state == cellAbsent && cell.unknown {
-			c.cover.cut(cell, keys)
+		if cell.state == cellAbsent && cell.refusals == 0 && c.motionOf(cell) == nil {
+			c.cover.cut(cell, c.splitKeys)
 		}
 	}
-}
-
-// splitKeys reads the option of that name: keys with commas between them.
-func (c *Core) splitKeys() [][]byte {
-	text := c.spec.Spec.Options["split_keys"]
-	if text == "" {
-		return nil
-	}
-	var keys [][]byte
-	for word := range strings.SplitSeq(text, ",") {
-		if key, err := changefeed.ParseKey(strings.TrimSpace(word)); err == nil && len(key) > 0 {
-			keys = append(keys, key)
-		}
-	}
-	return keys
 }
 
 // receive takes in a message of a host.

@@ -96,6 +96,35 @@ func (v *cover) find(span changefeed.Span) *cell {
 	return found
 }
 
+// at returns the cell that holds the key, or nil.
+func (v *cover) at(key []byte) *cell {
+	var found *cell
+	v.tree.DescendLessOrEqual(&cell{span: changefeed.Span{Start: key}}, func(last *cell) bool {
+		found = last
+		return false
+	})
+	if found == nil || !found.span.Contains(key) {
+		return nil
+	}
+	return found
+}
+
+// meeting returns the two cells that meet at the key; nil if there is no border.
+func (v *cover) meeting(key []byte) (left, right *cell) {
+	v.tree.DescendLessOrEqual(&cell{span: changefeed.Span{Start: key}}, func(one *cell) bool {
+		if right == nil {
+			right = one
+			return bytes.Equal(one.span.Start, key)
+		}
+		left = one
+		return false
+	})
+	if left == nil {
+		return nil, nil
+	}
+	return left, right
+}
+
 // overlapping returns the cells that share a key with the span, in order.
 func (v *cover) overlapping(span changefeed.Span) []*cell {
 	return overlapping(v.tree, span, &cell{span: span})
@@ -114,6 +143,17 @@ func (v *cover) cut(absent *cell, keys [][]byte) {
 	for _, part := range parts {
 		v.add(&cell{span: part, mark: absent.mark, state: cellAbsent, unknown: absent.unknown})
 	}
+}
+
+// join replaces two absent neighbours by one cell, which goes on where the lower one is.
+func (v *cover) join(left, right *cell) {
+	v.remove(left)
+	v.remove(right)
+	v.add(&cell{
+		span:  changefeed.Span{Start: left.span.Start, End: right.span.End},
+		mark:  change.Earlier(left.mark, right.mark),
+		state: cellAbsent,
+	})
 }
 
 // carve makes room for a span that lies over ranges only of which nothing is known, and returns its new cell, absent still. It returns nil

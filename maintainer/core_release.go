@@ -58,6 +58,7 @@ func (c *Core) releaseFailed() {
 // stopAll stops what runs, to pause, to remove, or after an error.
 func (c *Core) stopAll() {
 	c.become(phaseStopping)
+	c.endMotions()
 	c.stopPlaced()
 }
 

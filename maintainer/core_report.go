@@ -1,6 +1,7 @@
 package maintainer
 
 import (
+	"cmp"
 	"errors"
 
 	"fencerow/change"
@@ -35,6 +36,7 @@ type report struct {
 	errorAt     change.Position // the checkpoint when the error was carried on or made
 	stalled     *record.Stalled
 	heads       heads
+	firstHead   change.Position // the first that this owner knew of while everything was taken over; 0: none yet
 	unsettledAt changefeed.Time // since when a span has not been running
 	spansBefore int             // of the status when the cover was built: 0 says that nothing ran
 	changes     uint64          // written to the sink under this epoch, as far as was told
@@ -197,6 +199,7 @@ func (c *Core) progress() {
 	r.heads.reach(r.checkpoint)
 	if c.phase == phaseActive {
 		r.spans = c.cover.len()
+		r.firstHead = cmp.Or(r.firstHead, r.resolved, r.checkpoint)
 	}
 }
 

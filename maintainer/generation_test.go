@@ -26,6 +26,8 @@ func TestGenerationNamesWhatDispatchersRun(t *testing.T) {
 		"a bump by hand":     func(s *record.Spec) { s.Bump = "1" },
 		"a later write":      func(s *record.Spec) { s.Updated = time.Unix(9, 0) },
 		"a resolved start":   func(s *record.Spec) { s.StartPosition = &position },
+		"a split":            func(s *record.Spec) { s.Options[SplitKeys] = "k" },
+		"a merge":            func(s *record.Spec) { s.Options[MergeKeys] = "k" },
 		"options in another": func(s *record.Spec) { s.Options = changefeed.Options{"b": "2", "a": "1"} },
 	} {
 		spec := base()

@@ -45,6 +45,7 @@ type modelHost struct {
 	stopped map[fence.Token]bool
 	finals  []message.Status
 	number  uint64
+	spec    int64           // of the last Bootstrap
 	goneAt  changefeed.Time // 0: alive
 	mute    bool            // cut off from the owner
 	void    fence.Token     // every token up to it was evicted
@@ -55,6 +56,7 @@ type modelDispatcher struct {
 	token fence.Token
 	spec  int64
 	pos   change.Position
+	stop  change.Position // asked to stop there; 0: not asked
 	dead  bool
 }
 
@@ -87,7 +89,9 @@ func (m *model) takeover() {
 	next.fencing, next.now, next.status, next.spec = before.fencing, before.now, before.status, before.spec
 	if m.rng.IntN(4) == 0 {
 		next.spec.Revision++
-		next.spec.Spec.Options = changefeed.Options{"split_keys": []string{"", "d,h", "c,i,m"}[m.rng.IntN(3)]}
+		next.spec.Spec.Options = changefeed.Options{
+			SplitKeys: []string{"", "d,h", "c,i,m"}[m.rng.IntN(3)], MergeKeys: []string{"", "e", "c,d,h,i"}[m.rng.IntN(3)],
+		}
 	}
 	next.own.Record.SpecRevision = next.spec.Revision
 	next.current = next.own
@@ -264,25 +268,43 @@ func (m *model) handle(h *modelHost, env message.Envelope) {
 	}
 	switch body := env.Body.(type) {
 	case message.Bootstrap:
+		h.spec = body.SpecRevision
 		m.reply(h, env, message.BootstrapReply{Dispatchers: append(m.statuses(h), h.finals...)})
 	case message.ListStatuses:
 		m.reply(h, env, message.Statuses{Full: true, Statuses: m.statuses(h)})
 	case message.Place:
 		m.place(h, env, body)
 	case message.Stop:
-		status := message.Status{Token: body.Token, State: message.DispatcherStopped}
-		for i, d := range h.live {
-			if d.token == body.Token {
-				status = m.status(d)
-				status.State = message.DispatcherStopped
-				h.finals = append(h.finals, status)
-				h.live = slices.Delete(h.live, i, i+1)
-				break
-			}
-		}
-		h.stopped[body.Token] = true
-		m.reply(h, env, message.Statuses{Statuses: []message.Status{status}})
+		m.stop(h, env, body)
 	}
+}
+
+// stop ends a dispatcher: at once, or, if it is not as far as it is asked to be, when it has come there.
+func (m *model) stop(h *modelHost, env message.Envelope, body message.Stop) {
+	status := message.Status{Token: body.Token, State: message.DispatcherStopped}
+	for _, d := range h.live {
+		if d.token != body.Token {
+			continue
+		}
+		if !d.dead && d.pos < body.At.Whole() && m.rng.IntN(10) > 0 {
+			d.stop = body.At.Whole()
+			status = m.status(d)
+			m.reply(h, env, message.Statuses{Statuses: []message.Status{status}})
+			return
+		}
+		status = m.end(h, d)
+		break
+	}
+	h.stopped[body.Token] = true
+	m.reply(h, env, message.Statuses{Statuses: []message.Status{status}})
+}
+
+func (m *model) end(h *modelHost, d *modelDispatcher) message.Status {
+	status := m.status(d)
+	status.State = message.DispatcherStopped
+	h.finals, h.stopped[d.token] = append(h.finals, status), true
+	h.live = slices.DeleteFunc(h.live, func(other *modelDispatcher) bool { return other == d })
+	return status
 }
 
 func (m *model) place(h *modelHost, env message.Envelope, body message.Place) {
@@ -300,7 +322,7 @@ func (m *model) place(h *modelHost, env message.Envelope, body message.Place) {
 		})
 		return
 	}
-	d := &modelDispatcher{span: body.Span, token: token, spec: m.b.spec.Revision, pos: body.From.Whole()}
+	d := &modelDispatcher{span: body.Span, token: token, spec: h.spec, pos: body.From.Whole()}
 	first := true
 	for i := range modelKeys {
 		if !body.Span.Contains([]byte(modelKeys[i : i+1])) {
@@ -325,8 +347,11 @@ func (m *model) place(h *modelHost, env message.Envelope, body message.Place) {
 
 func (m *model) status(d *modelDispatcher) message.Status {
 	state := message.DispatcherRunning
-	if d.dead {
+	switch {
+	case d.dead:
 		state = message.DispatcherFailed
+	case d.stop != 0:
+		state = message.DispatcherStopping
 	}
 	out := statusOf(d.span, d.token, state, d.pos)
 	out.SpecRevision, out.Resolved = d.spec, m.head
@@ -355,6 +380,9 @@ func (m *model) write() {
 	if !m.lossy {
 		to = max(m.head, d.pos)
 	}
+	if d.stop != 0 {
+		to = min(to, max(d.stop, d.pos))
+	}
 	for i := range modelKeys {
 		if d.span.Contains([]byte(modelKeys[i:i+1])) && m.b.fencing == FencedByClaims && m.claims[i] != d.token {
 			d.dead = true
@@ -367,6 +395,9 @@ func (m *model) write() {
 		}
 	}
 	d.pos = to
+	if d.stop != 0 && d.pos >= d.stop {
+		m.end(h, d) // the next question, or the next owner, learns of it
+	}
 }
 
 // beat has a host report to its owner.
@@ -382,6 +413,9 @@ func (m *model) beat() {
 	for _, d := range h.live {
 		if d.dead {
 			beat.Changed = append(beat.Changed, m.status(d))
+			continue
+		}
+		if d.stop != 0 {
 			continue
 		}
 		beat.Set.Add(d.span, d.token)

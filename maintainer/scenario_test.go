@@ -53,8 +53,12 @@ func scenarioBench(t *testing.T, d *datadriven.TestData) *bench {
 	if d.HasArg("start") {
 		b.spec.Spec.Start = word(t, d, "start")
 	}
-	if d.HasArg("split") {
-		b.spec.Spec.Options = changefeed.Options{"split_keys": strings.ReplaceAll(word(t, d, "split"), "+", ",")}
+	b.spec.Spec.Options = changefeed.Options{}
+	for _, arg := range d.CmdArgs {
+		switch arg.Key {
+		case "split", "merge":
+			b.spec.Spec.Options[arg.Key+"_keys"] = strings.ReplaceAll(arg.Vals[0], "+", ",")
+		}
 	}
 	if d.HasArg("desired") {
 		b.spec.Spec.Desired = changefeed.Desired(word(t, d, "desired"))

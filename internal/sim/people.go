@@ -2,6 +2,8 @@ package sim
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 
 	"fencerow/change"
@@ -54,7 +56,7 @@ func (p *people) report(what string, err error) {
 // wishes are what people ask for, by how often they do.
 var wishes = []string{
 	"create", "pause", "pause", "resume", "resume", "resume", "move", "move", "move", "bump", "remove", "drain", "undrain", "split",
-	"leave", "resign",
+	"split", "split", "leave", "resign",
 }
 
 func (p *people) wish(t *task) {
@@ -82,7 +84,7 @@ func (p *people) wish(t *task) {
 	case "bump":
 		err = p.update(id, func(s *record.Spec) { s.Move, s.Bump = nil, w.word("bump-") })
 	case "split":
-		err = p.update(id, func(s *record.Spec) { s.Move, s.Bump, s.Options = nil, "", p.options() })
+		err = p.update(id, p.rearrange)
 	case "drain":
 		err = p.store.PutDrain(never{}, w.nodes[w.rng.IntN(len(w.nodes))].name, "people")
 	case "undrain":
@@ -104,18 +106,37 @@ func (p *people) someone() *life {
 }
 
 func (p *people) options() changefeed.Options {
-	keys := ""
+	options := changefeed.Options{}
+	if keys := p.keys(); keys != "" {
+		options["split_keys"] = keys
+	}
+	return options
+}
+
+// keys are up to three borders that people ask for.
+func (p *people) keys() string {
+	var keys []changefeed.Key
 	for range p.world.rng.IntN(4) {
-		key := fmt.Sprintf("%sk%02d", sourcePrefix, 1+p.world.rng.IntN(max(p.world.plan.SrcKey, 2)))
-		if keys != "" {
-			key = "," + key
+		key := changefeed.Key(fmt.Sprintf("%sk%02d", sourcePrefix, 1+p.world.rng.IntN(max(p.world.plan.SrcKey, 2))))
+		if !slices.ContainsFunc(keys, func(other changefeed.Key) bool { return slices.Equal(key, other) }) {
+			keys = append(keys, key)
 		}
-		keys += key
 	}
-	if keys == "" {
-		return changefeed.Options{}
+	return changefeed.FormatKeys(keys)
+}
+
+// rearrange asks for borders of spans, and against others.
+func (p *people) rearrange(spec *record.Spec) {
+	spec.Move, spec.Bump, spec.Options = nil, "", maps.Clone(spec.Options)
+	if spec.Options == nil {
+		spec.Options = changefeed.Options{}
 	}
-	return changefeed.Options{"split_keys": keys}
+	delete(spec.Options, "merge_keys")
+	before := spec.Options["split_keys"]
+	spec.Options["split_keys"] = p.keys()
+	if p.world.chance(0.7) { // what was split is joined, where it is not wanted anew
+		spec.Options["merge_keys"] = before
+	}
 }
 
 func (p *people) create(n int) error {
