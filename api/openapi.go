@@ -54,6 +54,9 @@ func operations() []operation {
 		{"POST", "/coordinator/resign", "End the term of the coordinator.", nil, shape.Cluster{}, http.StatusAccepted},
 		{"PUT", "/log-level", "What this node logs: debug, info, warn or error.", shape.LogLevel{}, shape.LogLevel{}, http.StatusOK},
 		{"GET", "/debug/dump", "Redacted records, metrics and goroutines, as a zip; for admins.", nil, nil, http.StatusOK},
+		{"GET", "/session", "What the caller may do; open to all.", nil, shape.Session{}, http.StatusOK},
+		{"POST", "/session", "Log a browser in with a token: it gets a cookie for this node.", shape.Login{}, shape.Session{}, http.StatusOK},
+		{"DELETE", "/session", "Log a browser out.", nil, nil, http.StatusNoContent},
 		{"GET", "/openapi.json", "This document.", nil, nil, http.StatusOK},
 	}
 }

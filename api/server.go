@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"go.uber.org/zap"
 
+	"fencerow/api/console"
 	"fencerow/api/shape"
 	"fencerow/changefeed"
 	"fencerow/endpoint"
@@ -53,10 +54,11 @@ type Config struct {
 
 // Server answers the HTTP API. It is an http.Handler.
 type Server struct {
-	config  Config
-	backend Backend
-	mux     *http.ServeMux
-	checks  checking
+	config   Config
+	backend  Backend
+	mux      *http.ServeMux
+	checks   checking
+	sessions sessions
 }
 
 // New returns a server that works on the backend.
@@ -86,10 +88,11 @@ func NewHTTPServer(handler http.Handler) *http.Server {
 // handler answers a request with a status and a value, or with an error.
 type handler func(r *http.Request) (reply, error)
 
-// reply is an answer: Body as JSON, with an ETag if there is one.
+// reply is an answer: Body as JSON, with an ETag and a cookie if there is one.
 type reply struct {
 	status int
 	etag   string
+	cookie *http.Cookie
 	body   any
 
 	contentType string // of stream
@@ -122,6 +125,9 @@ func (s *Server) handlers() map[string]handler {
 		"PUT /log-level":                              s.logLevel,
 		dumpRoute:                                     s.dump,
 		"GET /openapi.json":                           s.openapi,
+		"GET /session":                                s.session,
+		"POST /session":                               s.logIn,
+		"DELETE /session":                             s.logOut,
 	}
 }
 
@@ -130,7 +136,10 @@ func (s *Server) routes() {
 	for pattern, h := range s.handlers() {
 		method, path, _ := strings.Cut(pattern, " ")
 		role := RoleAdmin
-		if method == http.MethodGet && pattern != dumpRoute {
+		switch {
+		case path == "/session":
+			role = 0 // who logs in has no role yet
+		case method == http.MethodGet && pattern != dumpRoute:
 			role = RoleViewer
 		}
 		s.mux.Handle(method+" "+prefix+path, s.answer(role, h))
@@ -148,7 +157,22 @@ func (s *Server) routes() {
 		}
 		metrics.ServeHTTP(w, r)
 	})
+	s.console()
 	s.mux.HandleFunc("/", s.unknown)
+}
+
+// console serves its pages to everybody: they hold nothing of the cluster.
+func (s *Server) console() {
+	pages := console.Handler()
+	for _, path := range console.Paths() {
+		s.mux.HandleFunc(path, func(w http.ResponseWriter, r *http.Request) {
+			if err := s.checkHost(r); err != nil {
+				writeProblem(w, err)
+				return
+			}
+			pages.ServeHTTP(w, r)
+		})
+	}
 }
 
 // ServeHTTP answers a request.
@@ -179,6 +203,9 @@ func (s *Server) answer(role Role, h handler) http.Handler {
 		}
 		if out.etag != "" {
 			w.Header().Set("ETag", `"`+out.etag+`"`)
+		}
+		if out.cookie != nil {
+			http.SetCookie(w, out.cookie)
 		}
 		if out.stream != nil {
 			s.stream(w, r, out)

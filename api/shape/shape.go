@@ -158,6 +158,17 @@ type Ownership struct {
 	Ended           string            `json:"ended,omitempty"`
 }
 
+// Session is what a caller may do: Role is admin, viewer, or empty for a stranger. Open says that no tokens are asked for.
+type Session struct {
+	Role string `json:"role,omitempty"`
+	Open bool   `json:"open,omitempty"`
+}
+
+// Login begins a browser's session.
+type Login struct {
+	Token string `json:"token"`
+}
+
 // Problem says what was refused or failed: application/problem+json.
 type Problem struct {
 	Type   string          `json:"type"`

@@ -49,10 +49,11 @@ var rooms = map[string][]string{
 	"peer":        {"fence", "changefeed", "change", "record", "message", "peer/peerpb"},
 	"peer/peerpb": {},
 
-	"api":        {"fence", "changefeed", "change", "record", "endpoint", "api/client", "api/shape"},
-	"api/client": {"fence", "changefeed", "change", "record", "api/shape"},
-	"api/shape":  {"fence", "changefeed", "change", "record"},
-	"node":       {"*"},
+	"api":         {"fence", "changefeed", "change", "record", "endpoint", "api/client", "api/console", "api/shape"},
+	"api/console": {},
+	"api/client":  {"fence", "changefeed", "change", "record", "api/shape"},
+	"api/shape":   {"fence", "changefeed", "change", "record"},
+	"node":        {"*"},
 
 	"node/records": {"fence", "changefeed", "record", "epochstore", "coordinator", "maintainer"},
 
