@@ -44,6 +44,8 @@ func operations() []operation {
 		{"POST", feed + "/pause", "Pause; what is paused already is 200.", nil, one, http.StatusAccepted},
 		{"POST", feed + "/resume", "Resume, or try at once what failed.", nil, one, http.StatusAccepted},
 		{"POST", feed + "/move", "Move the owner to another node; nothing is replayed.", shape.Move{}, one, http.StatusAccepted},
+		{"POST", feed + "/split", "Split spans at keys, which are kept in the option split_keys.", shape.Split{}, one, http.StatusAccepted},
+		{"POST", feed + "/merge", "Join the two spans that meet at a key.", shape.Merge{}, one, http.StatusAccepted},
 		{"POST", feed + "/reset", "A paused changefeed with another start, and so with a new uid.", shape.Reset{}, one, http.StatusOK},
 		{"PUT", "/nodes/{name}/drain", "Empty a node, until undrain, over its restarts.", nil, shape.Node{}, http.StatusAccepted},
 		{"DELETE", "/nodes/{name}/drain", "Let a node be given work again; 204 where no node of that name lives.", nil, shape.Node{}, http.StatusOK},

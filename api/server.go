@@ -119,6 +119,8 @@ func (s *Server) handlers() map[string]handler {
 		"POST /changefeeds/{namespace}/{name}/bump":   s.bump,
 		"POST /changefeeds/{namespace}/{name}/move":   s.move,
 		"POST /changefeeds/{namespace}/{name}/reset":  s.reset,
+		"POST /changefeeds/{namespace}/{name}/split":  s.split,
+		"POST /changefeeds/{namespace}/{name}/merge":  s.merge,
 		"PUT /nodes/{name}/drain":                     s.drain,
 		"DELETE /nodes/{name}/drain":                  s.undrain,
 		"POST /coordinator/resign":                    s.resign,

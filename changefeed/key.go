@@ -60,6 +60,12 @@ func ParseKey(text string) (Key, error) {
 	return raw, nil
 }
 
+// Names of the options that are lists of keys: where spans are wanted to meet, and where not.
+const (
+	OptionSplitKeys = "split_keys"
+	OptionMergeKeys = "merge_keys"
+)
+
 // KeysMax bounds a list of keys in an option: each is a border of a span, which costs a dispatcher somewhere.
 const KeysMax = 1000
 
@@ -95,12 +101,13 @@ func ParseKeys(text string) ([]Key, error) {
 func FormatKeys(keys []Key) string {
 	words := make([]string, len(keys))
 	for i, key := range keys {
-		words[i] = key.word()
+		words[i] = key.Word()
 	}
 	return strings.Join(words, ",")
 }
 
-func (k Key) word() string {
+// Word returns the key as ParseKey reads it: text where that says the key, else base64.
+func (k Key) Word() string {
 	text := string(k)
 	odd := func(r rune) bool { return r == ',' || !unicode.IsPrint(r) }
 	plain := utf8.Valid(k) && strings.IndexFunc(text, odd) < 0 && strings.TrimSpace(text) == text

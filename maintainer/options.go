@@ -7,10 +7,10 @@ import (
 	"fencerow/changefeed"
 )
 
-// Names of the options that say where spans end. Dispatchers don't obey them.
+// Names of the options that say where spans meet. Dispatchers don't obey them.
 const (
-	SplitKeys = "split_keys"
-	MergeKeys = "merge_keys"
+	SplitKeys = changefeed.OptionSplitKeys
+	MergeKeys = changefeed.OptionMergeKeys
 )
 
 // Options returns the options of a changefeed that its maintainer obeys.

@@ -9,6 +9,16 @@ import (
 	"fencerow/changefeed"
 )
 
+// Split asks for borders between spans at the keys.
+func (c *Client) Split(ctx context.Context, id changefeed.ID, at []changefeed.Key) (Answer[shape.Changefeed], error) {
+	return do[shape.Changefeed](ctx, c, call{method: http.MethodPost, path: feed(id, "split"), body: shape.Split{At: at}})
+}
+
+// Merge asks for the two spans that meet at the key to be one.
+func (c *Client) Merge(ctx context.Context, id changefeed.ID, at changefeed.Key) (Answer[shape.Changefeed], error) {
+	return do[shape.Changefeed](ctx, c, call{method: http.MethodPost, path: feed(id, "merge"), body: shape.Merge{At: at}})
+}
+
 // Move asks for the owner of a changefeed to be the node of that name or id.
 func (c *Client) Move(ctx context.Context, id changefeed.ID, to string) (Answer[shape.Changefeed], error) {
 	return do[shape.Changefeed](ctx, c, call{method: http.MethodPost, path: feed(id, "move"), body: shape.Move{To: to}})

@@ -57,6 +57,16 @@ type Move struct {
 	To string `json:"to"`
 }
 
+// Split asks for borders between spans.
+type Split struct {
+	At []changefeed.Key `json:"at"`
+}
+
+// Merge asks for the two spans that meet at a key to be one.
+type Merge struct {
+	At changefeed.Key `json:"at"`
+}
+
 // Bump asks for a new epoch; with Above one above it, for all changefeeds from then on.
 type Bump struct {
 	Above *fence.Epoch `json:"above,omitempty"`
