@@ -2,15 +2,20 @@ package integration
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
 // line relays TCP to an address until it is cut; then it takes nothing and lets nothing through.
@@ -91,8 +96,12 @@ func (l *line) mend() {
 	l.cut = false
 }
 
+// cutFeeds are changefeeds to sinks with claims, and to one without, where a cut-off node has to be evicted.
+var cutFeeds = map[string]bool{"copy": true, "files": true, "plain": false}
+
 // Of two nodes the one with the smaller id connects, so the node with the largest id is reached by all others through
-// its own line, and connects to nobody: cutting that line cuts it off from its peers, and from nothing else.
+// its own line, and connects to nobody: cutting that line cuts it off from its peers, and from nothing else. It lives in
+// etcd all the time, owns everything or nothing, and the changefeeds go on without it within 3 × TTL.
 func TestNodeCutFromItsPeersHoldsNobodyUp(t *testing.T) {
 	w := &world{source: startEtcd(t, "source"), target: startEtcd(t, "target"), directory: filepath.Join(t.TempDir(), "files")}
 	w.nodes = startNodes(t, startEtcd(t, "control"), 0)
@@ -105,20 +114,13 @@ func TestNodeCutFromItsPeersHoldsNobodyUp(t *testing.T) {
 	}
 	via := w.all[0].url()
 	splits := "split_keys=" + sourcePrefix + "k00200," + sourcePrefix + "k00400," + sourcePrefix + "k00600"
-	for name, sink := range map[string]string{"copy": "etcd://" + w.target.endpoint + targetPrefix, "files": "file://" + w.directory} {
+	sinks := map[string]string{"copy": "etcd://" + w.target.endpoint + targetPrefix, "files": "file://" + w.directory, "plain": "blackhole:"}
+	for name := range cutFeeds {
 		must(t, "changefeed", "create", name, "--server", via, "--source", "etcd://"+w.source.endpoint+sourcePrefix,
-			"--sink", sink, "--start", "now", "--option", splits)
+			"--sink", sinks[name], "--start", "now", "--option", splits)
 		w.awaitState(name, "running")
 	}
 	w.writers = startWriters(t, w.source, sourcePrefix, 8, 300, 800)
-	eventually(t, "every node runs spans", func() error {
-		for _, n := range w.list() {
-			if n.Dispatchers == 0 {
-				return fmt.Errorf("nodes: %+v", w.list())
-			}
-		}
-		return nil
-	})
 	victim := w.all[0]
 	for _, s := range w.all {
 		if w.nodeID(s) > w.nodeID(victim) {
@@ -126,13 +128,31 @@ func TestNodeCutFromItsPeersHoldsNobodyUp(t *testing.T) {
 		}
 	}
 	other := w.alive(victim)
-	for range 2 {
+	for _, owner := range []*server{other, victim} {
+		for name := range cutFeeds {
+			w.moveTo(name, owner, other)
+		}
+		eventually(t, "every node runs a span of each", func() error { return w.spread(other, w.nodeID(victim)) })
+		id := w.nodeID(victim)
 		lines[victim.name].sever()
 		cut := time.Now()
-		for _, name := range []string{"copy", "files"} {
-			must(t, "changefeed", "wait", name, "--server", other.url(), "--caught-up", "--timeout", waitMax.String())
-		}
-		t.Logf("cut off %s: both changefeeds had caught up %v later", victim.name, time.Since(cut))
+		position := w.writers.mark()
+		took := make(map[string]time.Duration)
+		within(t, 3*sessionTTL+cutSlack, "all advance again", func() error {
+			var behind error
+			for name := range cutFeeds {
+				if _, done := took[name]; done {
+					continue
+				}
+				if at, err := w.checkpoint(other, name); err != nil || at < position {
+					behind = fmt.Errorf("%s is at %d, not yet %d: %w", name, at, position, err)
+					continue
+				}
+				took[name] = time.Since(cut)
+			}
+			return behind
+		})
+		t.Logf("cut off %s, while %s owned everything; advanced again after %v", victim.name, owner.name, took)
 		eventually(t, "the others say that they can't reach it", func() error {
 			for _, n := range w.list() {
 				if n.Name != victim.name && len(n.Unreachable) == 0 {
@@ -141,6 +161,19 @@ func TestNodeCutFromItsPeersHoldsNobodyUp(t *testing.T) {
 			}
 			return nil
 		})
+		if owner == victim {
+			for name := range cutFeeds {
+				eventually(t, "the owner moved to a node that reaches more", func() error {
+					f, err := w.feed(other, name)
+					if err == nil && f.OwnerName == victim.name {
+						err = fmt.Errorf("still %s", f.OwnerName)
+					}
+					return err
+				})
+				require.Contains(t, must(t, "changefeed", "history", name, "--server", other.url()), "owner_unreachable")
+			}
+		}
+		require.Equal(t, id, w.nodeID(victim), "it lived in etcd all the time")
 		lines[victim.name].mend()
 		eventually(t, "all reach each other again", func() error {
 			for _, n := range w.list() {
@@ -151,5 +184,55 @@ func TestNodeCutFromItsPeersHoldsNobodyUp(t *testing.T) {
 			return nil
 		})
 	}
+	left, err := w.etcd.client.Get(t.Context(), "/cdc/default/evictions/", clientv3.WithPrefix())
+	require.NoError(t, err)
+	require.Empty(t, left.Kvs, "every eviction was acknowledged and deleted")
 	w.settle()
+}
+
+// cutSlack is for machines with more to do.
+const cutSlack = 4 * time.Second
+
+// moveTo makes a server the owner of a changefeed.
+func (w *world) moveTo(name string, to, via *server) {
+	w.t.Helper()
+	eventually(w.t, name+" is owned by "+to.name, func() error {
+		f, err := w.feed(via, name)
+		if err != nil || f.OwnerName == to.name {
+			return err
+		}
+		out := cli(w.t, "changefeed", "move", name, "--to", to.name, "--server", via.url())
+		return fmt.Errorf("owner %q: %s", f.OwnerName, out.stderr)
+	})
+}
+
+// spread returns nil if the node runs a span of every changefeed.
+func (w *world) spread(via *server, node string) error {
+	for name := range cutFeeds {
+		out := cli(w.t, "changefeed", "spans", name, "--server", via.url(), "-o", "json")
+		if out.code != 0 || !strings.Contains(out.stdout, node) {
+			return fmt.Errorf("%s has no span there: %s", name, out.stderr)
+		}
+	}
+	return nil
+}
+
+// checkpoint reads a changefeed's checkpoint.
+func (w *world) checkpoint(via *server, name string) (int64, error) {
+	ctx, cancel := context.WithTimeout(w.t.Context(), time.Second)
+	defer cancel()
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, via.url()+"/api/v1/changefeeds/default/"+name, nil)
+	if err != nil {
+		return 0, err
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { _ = response.Body.Close() }()
+	var f feed
+	if err := json.NewDecoder(response.Body).Decode(&f); err != nil {
+		return 0, err
+	}
+	return strconv.ParseInt(f.Checkpoint, 10, 64)
 }

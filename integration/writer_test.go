@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -100,4 +101,20 @@ func (w *writers) probe(target *member, to string, since time.Time, limit time.D
 		return err
 	})
 	return time.Since(since)
+}
+
+// mark makes one change and returns its position.
+func (w *writers) mark() int64 {
+	w.t.Helper()
+	key := fmt.Sprintf("mark-%d", time.Now().UnixNano())
+	w.do(key, key, false)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, put := range slices.Backward(w.log) {
+		if put.Key == key && put.Revision > 0 {
+			return put.Revision
+		}
+	}
+	w.t.Fatal("the source does not answer")
+	return 0
 }
