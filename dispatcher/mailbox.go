@@ -210,7 +210,7 @@ func (r *reading) execute(tasks context.Context, effect Effect) {
 		if failpoint.On {
 			failpoint.Trace("refused", map[string]any{"changefeed": r.id.String(), "rule": e.Refusal.Rule()})
 		}
-		r.host.config.Metrics.rejections.WithLabelValues(e.Refusal.Rule()).Inc()
+		r.host.config.Metrics.Refused(e.Refusal.Rule())
 		r.log.Debug("command refused", zap.String("rule", e.Refusal.Rule()), zap.Stringer("command", e.Command))
 	case ReadRecord:
 		r.tasks.Go(func() { r.readRecord(tasks, e.Request) })

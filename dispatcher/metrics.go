@@ -1,6 +1,12 @@
 package dispatcher
 
-import "github.com/prometheus/client_golang/prometheus"
+import (
+	"errors"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"fencerow/fence"
+)
 
 // Metrics are what dispatcher hosts count. They are made once per process and outlive the hosts.
 type Metrics struct {
@@ -17,7 +23,7 @@ func NewMetrics(registerer prometheus.Registerer) *Metrics {
 			Name: "cdc_dispatchers", Help: "Dispatchers that run on this node.",
 		}, []string{"namespace", "changefeed"}),
 		rejections: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "cdc_fence_rejections_total", Help: "Commands that a fence refused, by its rule.",
+			Name: "cdc_fence_rejections_total", Help: "Commands, reports and writes that a fence refused, by its rule.",
 		}, []string{"rule"}),
 		dropped: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "cdc_dispatcher_messages_dropped_total", Help: "Messages dropped because their mailbox was full.",
@@ -29,4 +35,21 @@ func NewMetrics(registerer prometheus.Registerer) *Metrics {
 	}
 	registerer.MustRegister(m.dispatchers, m.rejections, m.dropped, m.writes)
 	return m
+}
+
+// Refused counts a refusal by a rule, as in "F9". All parts of a node count here. It may be called by any goroutine.
+func (m *Metrics) Refused(rule string) { m.rejections.WithLabelValues(rule).Inc() }
+
+// The fences of pumps and of the sinks that they write to, by their numbers.
+const (
+	refusedSession     fence.Refusal = 21
+	refusedClaim       fence.Refusal = 22
+	refusedIncarnation fence.Refusal = 23
+)
+
+// refusedStale counts a refusal by the sink.
+func (m *Metrics) refusedStale(err error, rule fence.Refusal) {
+	if errors.Is(err, fence.ErrStale) {
+		m.Refused(rule.Rule())
+	}
 }

@@ -406,6 +406,7 @@ func (a *attempt) claim(ctx context.Context, to sink.Sink) error {
 		Span: a.start.Span, Token: a.start.Token, From: from, Floor: a.start.Floor,
 	})
 	if err != nil {
+		a.metrics.refusedStale(err, refusedClaim)
 		return ofSink(err)
 	}
 	a.unknown = false
@@ -420,4 +421,10 @@ func (a *attempt) claim(ctx context.Context, to sink.Sink) error {
 }
 
 // mayWrite is asked right before anything is handed to the sink.
-func (a *attempt) mayWrite() error { return MayWrite(&a.revoked, a.session.Alive) }
+func (a *attempt) mayWrite() error {
+	err := MayWrite(&a.revoked, a.session.Alive)
+	if err != nil {
+		a.metrics.Refused(refusedSession.Rule())
+	}
+	return err
+}

@@ -167,6 +167,7 @@ func (a *attempt) write(ctx context.Context, batch sink.Batch, resolved change.P
 	}
 	if err := a.writer.Write(limited, batch); err != nil {
 		a.unknown = limited.Err() != nil || errors.Is(err, fence.ErrUnknown)
+		a.metrics.refusedStale(err, refusedIncarnation)
 		return ofSink(err)
 	}
 	ended := a.clock()

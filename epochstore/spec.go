@@ -67,6 +67,9 @@ func (s *Store) putSpec(ctx context.Context, spec record.Spec, read Seen[record.
 		return Seen[record.Spec]{}, fmt.Errorf("epochstore: store %s: %w", id, err)
 	}
 	outcome := s.driveOne(ctx, putExchange(s.keys.Spec(id), value, read.ModRevision, nil))
+	if errors.Is(outcome.Err, ErrConflict) {
+		s.count(by(refusedRevision, outcome.Err))
+	}
 	if outcome.Err != nil {
 		return Seen[record.Spec]{}, fmt.Errorf("epochstore: store %s: %w", id, outcome.Err)
 	}

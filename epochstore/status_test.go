@@ -290,3 +290,36 @@ func TestExpelRevokesTheLeaseOfANode(t *testing.T) {
 		require.ErrorIs(t, lead.Expel(w.ctx, "n9", uid, revision), epochstore.ErrTermOver)
 	})
 }
+
+// What a compare refuses is counted by its rule.
+func TestRefusalsAreCountedByTheirRule(t *testing.T) {
+	onBoth(t, func(t *testing.T, w *world) {
+		counts := map[string]int{}
+		w.store = w.store.Counting(func(rule string) { counts[rule]++ })
+		lead := w.lead("n1")
+		view := w.create("a")
+		owned := w.own(lead, "a", "n1")
+		first := w.write(statusOf(owned, seenStatus{}, 5))
+		require.NoError(t, first.Err)
+		require.Error(t, w.write(statusOf(owned, seenStatus{}, 6)).Err)
+		bump := epochstore.Bump{
+			ID: id("a"), Previous: owned, Spec: view.Spec, SeenRevision: owned.ModRevision, Owner: "n2", OwnerName: "n2",
+			Reason: changefeed.ReasonOwnerLost,
+		}
+		require.NoError(t, lead.Bump(w.ctx, []epochstore.Bump{bump})[0].Err)
+		require.Error(t, w.write(statusOf(owned, first.Status, 6)).Err)
+		require.Error(t, lead.Bump(w.ctx, []epochstore.Bump{bump})[0].Err)
+		_, err := w.store.UpdateSpec(w.ctx, view.Spec, *view.Spec.Record)
+		require.NoError(t, err)
+		_, err = w.store.UpdateSpec(w.ctx, view.Spec, *view.Spec.Record)
+		require.Error(t, err)
+		now := w.view("a").Epoch
+		bump.Previous, bump.SeenRevision = now, now.ModRevision
+		require.Error(t, lead.Bump(w.ctx, []epochstore.Bump{bump})[0].Err)
+		require.NoError(t, lead.Resign(w.ctx))
+		require.Error(t, lead.Bump(w.ctx, []epochstore.Bump{bump})[0].Err)
+		for _, rule := range []string{"F1", "F2", "F3", "F4", "F5", "F25"} {
+			require.Positive(t, counts[rule], rule)
+		}
+	})
+}

@@ -54,7 +54,8 @@ type Store struct {
 	keys record.Keys
 	wall func() time.Time
 
-	inTurn bool // transactions are sent one after another
+	inTurn  bool         // transactions are sent one after another
+	refused func(string) // is told the rule of each refusal; nil: nobody is
 }
 
 // New returns a store of the cluster's records. wall stamps what people read; no decision depends on it.
@@ -70,6 +71,14 @@ func (s *Store) InTurn() *Store {
 	return &turned
 }
 
+// Counting returns a store of the same records that tells the rule by which a write was refused, as in "F4". count may be
+// called by any goroutine.
+func (s *Store) Counting(count func(rule string)) *Store {
+	counting := *s
+	counting.refused = count
+	return &counting
+}
+
 // Keys returns the keys of the cluster.
 func (s *Store) Keys() record.Keys { return s.keys }
 
@@ -80,7 +89,11 @@ func (s *Store) drive(ctx context.Context, exchange *Exchange) []Outcome {
 	for {
 		txn, more := exchange.Next()
 		if !more {
-			return exchange.Outcomes()
+			outcomes := exchange.Outcomes()
+			for i := range outcomes {
+				s.count(outcomes[i].Err)
+			}
+			return outcomes
 		}
 		exchange.Answer(s.kv.Txn(ctx, txn))
 	}

@@ -236,8 +236,11 @@ func judgeBump(keys record.Keys, d judgedBump, shared, own []kv.Response) (verdi
 	switch {
 	case firstPair(shared[bumpReadElection]).CreateRevision != d.term.Revision:
 		return verdictStale, 0, ErrTermOver
-	case stored.ModRevision != d.bump.Previous.ModRevision,
-		firstPair(own[bumpReadSpec]).ModRevision != d.bump.Spec.ModRevision, planned:
+	case stored.ModRevision != d.bump.Previous.ModRevision:
+		return verdictStale, 0, by(refusedEpoch, ErrConflict)
+	case firstPair(own[bumpReadSpec]).ModRevision != d.bump.Spec.ModRevision:
+		return verdictStale, 0, by(refusedSpec, ErrConflict)
+	case planned:
 		return verdictStale, 0, ErrConflict
 	case firstPair(shared[bumpReadMeta]).ModRevision != d.meta.ModRevision:
 		return verdictStale, 0, errMetaChanged

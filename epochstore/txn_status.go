@@ -130,7 +130,7 @@ func judgeStatus(write StatusWrite, value []byte, reads []kv.Response) (verdict,
 	case epoch.ModRevision != write.Ownership.ModRevision:
 		return verdictStale, 0, ErrFenced
 	case status.ModRevision != write.Last.ModRevision:
-		return verdictStale, 0, ErrConflict
+		return verdictStale, 0, by(refusedStatus, ErrConflict)
 	default:
 		return verdictAgain, 0, nil
 	}

@@ -168,6 +168,7 @@ func (c *Core) receive(env message.Envelope) {
 		return
 	}
 	if err := c.epoch().Confirm(env.Epoch); err != nil { // fence:F17
+		c.emit(Refused{Rule: refusedEpoch})
 		if errors.Is(err, fence.ErrDeposed) {
 			c.end(OutcomeDeposed)
 		}
@@ -229,6 +230,7 @@ func (c *Core) onHeartbeat(h *host, beat message.Heartbeat) {
 		return
 	}
 	if beat.Set != h.set { // fence:F18 watermark
+		c.emit(Refused{Rule: refusedStatus})
 		c.listStatuses(h)
 		return
 	}

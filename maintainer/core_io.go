@@ -201,6 +201,8 @@ type (
 	ReadEpoch struct{}
 	// RemoveSink removes the changefeed from the sink.
 	RemoveSink struct{}
+	// Refused counts a report that a fence refused.
+	Refused struct{ Rule fence.Refusal }
 	// End is the last effect: the maintainer stops for good.
 	End struct{ Outcome Outcome }
 )
@@ -215,7 +217,16 @@ func (WriteStatus) effect()  {}
 func (ReadStatus) effect()   {}
 func (ReadEpoch) effect()    {}
 func (RemoveSink) effect()   {}
+func (Refused) effect()      {}
 func (End) effect()          {}
+
+// The fences of a maintainer and of its host, by their numbers.
+const (
+	refusedByRecord fence.Refusal = 8
+	refusedEpoch    fence.Refusal = 17
+	refusedStatus   fence.Refusal = 18
+	refusedFloor    fence.Refusal = 26
+)
 
 // Outcome says how a maintainer ended. The zero value is none.
 type Outcome uint8

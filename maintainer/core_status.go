@@ -19,6 +19,7 @@ type waiting struct {
 func (c *Core) onStatus(h *host, status *message.Status) {
 	cell := c.cellOf(h, status)
 	if cell == nil {
+		c.emit(Refused{Rule: refusedStatus})
 		c.onStray(h, status)
 		return
 	}

@@ -322,6 +322,7 @@ func (h *Host) do(effects []HostEffect, start func(Ownership)) {
 			h.mu.Lock()
 			if r := h.runners[effect.ID]; r != nil && r.own.Record.Epoch.Compare(effect.Epoch) == 0 {
 				r.stop(fence.ErrDeposed)
+				h.deps.Metrics.refused(refusedByRecord)
 			}
 			h.mu.Unlock()
 		}

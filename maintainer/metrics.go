@@ -4,6 +4,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"fencerow/changefeed"
+	"fencerow/fence"
 )
 
 // Metrics are what maintainers count. Those of a changefeed are on its owner only, and gone with the ownership.
@@ -15,6 +16,15 @@ type Metrics struct {
 	bytes    *prometheus.CounterVec
 	takeover prometheus.Histogram
 	dropped  prometheus.Counter
+
+	// Refused counts a refusal by a rule, as in "F17"; nil counts nothing.
+	Refused func(rule string)
+}
+
+func (m *Metrics) refused(rule fence.Refusal) {
+	if m.Refused != nil {
+		m.Refused(rule.Rule())
+	}
 }
 
 // NewMetrics makes and registers the metrics.

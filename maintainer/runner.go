@@ -221,6 +221,8 @@ func (r *runner) step(ctx context.Context, in Input) Outcome {
 			r.host.deps.Sender.Send(effect.Envelope)
 		case Open:
 			r.results <- r.open(effect.Spec)
+		case Refused:
+			r.host.deps.Metrics.refused(effect.Rule)
 		case End:
 			return effect.Outcome
 		default:
@@ -245,6 +247,9 @@ func (r *runner) watch(view View) {
 
 // logResult logs errors that the core turns into a retry or a state.
 func (r *runner) logResult(in Input) {
+	if raised, ok := in.(Raised); ok && errors.Is(raised.Err, fence.ErrStale) {
+		r.host.deps.Metrics.refused(refusedFloor)
+	}
 	if err := inputError(in); err != nil {
 		r.log.Warn("a request failed", zap.String("request", fmt.Sprintf("%T", in)), zap.Error(err))
 	}

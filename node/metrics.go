@@ -32,6 +32,7 @@ func newMetrics() (*metrics, error) {
 		return nil, fmt.Errorf("node: %w", err)
 	}
 	m.dispatcher = dispatcher.NewMetrics(m.registry)
+	m.maintainer.Refused = m.dispatcher.Refused
 	m.peer = peer.NewMetrics(m.registry)
 	return m, nil
 }

@@ -134,7 +134,7 @@ func (p *process) connect(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	p.store = epochstore.New(p.guard, keys, time.Now)
+	p.store = epochstore.New(p.guard, keys, time.Now).Counting(p.metrics.dispatcher.Refused)
 	header, err := p.guard.Range(ctx, kv.Range{Key: keys.Meta(), KeysOnly: true})
 	if err != nil {
 		return unreachable(endpoints, err)

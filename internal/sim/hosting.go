@@ -278,6 +278,8 @@ func (r *runner) step(in maintainer.Input) {
 				fencing = maintainer.FencedByClaims
 			}
 			w.after(0, func() { r.life.run1(func() { r.step(maintainer.Opened{Whole: keySpace, Fencing: fencing}) }) })
+		case maintainer.Refused:
+			w.census.Fences[effect.Rule]++
 		case maintainer.End:
 			r.end(effect.Outcome)
 			return
