@@ -2,11 +2,11 @@ package endpoint
 
 import (
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"path/filepath"
 
+	"fencerow/certs"
 	"fencerow/changefeed"
 )
 
@@ -16,9 +16,6 @@ const (
 	OptionTLSCert = "tls_cert"
 	OptionTLSKey  = "tls_key"
 )
-
-// pemBytesMax bounds a file of certificates; bundles of all public authorities have about 250 KiB.
-const pemBytesMax = 4 << 20
 
 // TLSOptions returns the options for TLS, for the tables of kinds that connect to a server.
 func TLSOptions() []changefeed.Option {
@@ -44,39 +41,16 @@ func absolute(value string) error {
 
 // TLS reads the files that the options name, on this node. It returns nil where the options ask for no TLS.
 func TLS(options changefeed.Options) (*tls.Config, error) {
-	ca, cert, key := options[OptionTLSCA], options[OptionTLSCert], options[OptionTLSKey]
-	if ca == "" && cert == "" && key == "" {
+	files := certs.Files{CA: options[OptionTLSCA], Cert: options[OptionTLSCert], Key: options[OptionTLSKey]}
+	if files.IsZero() {
 		return nil, nil
 	}
-	config := &tls.Config{MinVersion: tls.VersionTLS12}
-	if ca != "" {
-		pem, err := readBounded(ca, pemBytesMax)
-		if err != nil {
-			return nil, tlsFault(OptionTLSCA, ca, err)
-		}
-		config.RootCAs = x509.NewCertPool()
-		if !config.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, tlsFault(OptionTLSCA, ca, errors.New("no certificate in it"))
-		}
+	config, err := files.Client()
+	if fault, ok := errors.AsType[*certs.Error](err); ok {
+		option := map[certs.File]string{certs.FileCA: OptionTLSCA, certs.FileCert: OptionTLSCert}[fault.File]
+		return nil, tlsFault(option, fault.Path, fault.Err)
 	}
-	if (cert == "") != (key == "") {
-		return nil, tlsFault(OptionTLSCert, cert, errors.New("tls_cert and tls_key go together"))
-	}
-	if cert != "" {
-		// Read at every handshake, so that a certificate is renewed in place, and once here to find faults early.
-		load := func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
-			pair, err := tls.LoadX509KeyPair(cert, key)
-			if err != nil {
-				return nil, tlsFault(OptionTLSCert, cert, err)
-			}
-			return &pair, nil
-		}
-		if _, err := load(nil); err != nil {
-			return nil, err
-		}
-		config.GetClientCertificate = load
-	}
-	return config, nil
+	return config, err
 }
 
 func tlsFault(option, path string, err error) error {

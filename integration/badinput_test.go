@@ -163,6 +163,7 @@ func TestServersThatCannotStart(t *testing.T) {
 	try(2, []string{"name", "a/b"}, "--name", "a/b")
 	try(2, []string{"cluster"}, "--cluster", "a/b")
 	try(2, []string{"http-addr", "0.0.0.0:0", "--http-token-file"}, "--http-addr", "0.0.0.0:0")
+	try(2, []string{"peer-addr", "0.0.0.0:0", "--tls-cert", "--allow-open-api"}, "--peer-addr", "0.0.0.0:0")
 	try(2, []string{"tls-cert", "together"}, "--tls-cert", "/x.pem")
 	try(2, []string{"--http-token-file", "/does/not/exist"}, "--http-token-file", "/does/not/exist")
 	try(2, []string{"log-level", "loud"}, "--log-level", "loud")

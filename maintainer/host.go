@@ -134,12 +134,15 @@ func (h *Host) Deleted(ctx context.Context, id changefeed.ID) error {
 // SessionEnded tells that the node may own nothing any more: everything stops, and nothing starts again.
 func (h *Host) SessionEnded(ctx context.Context) error { return h.tell(ctx, SessionEnded{}) }
 
+// ErrStopped says that a host that has stopped was told something.
+var ErrStopped = errors.New("maintainer: the host has stopped")
+
 func (h *Host) tell(ctx context.Context, in HostInput) error {
 	select {
 	case h.events <- in:
 		return nil
 	case <-h.done:
-		return errors.New("maintainer: the host has stopped")
+		return ErrStopped
 	case <-ctx.Done():
 		return fmt.Errorf("maintainer: tell the host: %w", context.Cause(ctx))
 	}

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"fencerow/certs"
 	"fencerow/changefeed"
 )
 
@@ -25,7 +26,7 @@ const (
 	DefaultStatusInterval = time.Second
 	DefaultStartTimeout   = 60 * time.Second
 	DefaultStopTimeout    = 30 * time.Second
-	DefaultEtcdClientURL  = "http://127.0.0.1:2379"
+	DefaultEtcdClientURL  = "http://127.0.0.1:2379" // of the embedded member; with --etcd-cert https
 	DefaultEtcdPeerURL    = "http://127.0.0.1:2380"
 
 	sessionTTLMin     = 2 * time.Second
@@ -42,6 +43,8 @@ type TLSFiles struct {
 
 // Enabled reports whether any file is named.
 func (t TLSFiles) Enabled() bool { return t != TLSFiles{} }
+
+func (t TLSFiles) files() certs.Files { return certs.Files{CA: t.CA, Cert: t.Cert, Key: t.Key} }
 
 // Member configures the embedded etcd member. Empty fields take the defaults.
 type Member struct {
@@ -108,9 +111,9 @@ func (c Config) withDefaults() (Config, error) {
 	c.StatusInterval = cmp.Or(c.StatusInterval, DefaultStatusInterval)
 	c.StartTimeout = cmp.Or(c.StartTimeout, DefaultStartTimeout)
 	c.StopTimeout = cmp.Or(c.StopTimeout, DefaultStopTimeout)
-	c.Member.ListenClient = cmp.Or(c.Member.ListenClient, DefaultEtcdClientURL)
+	c.Member.ListenClient = c.memberURL(c.Member.ListenClient, DefaultEtcdClientURL)
 	c.Member.AdvertiseClient = cmp.Or(c.Member.AdvertiseClient, c.Member.ListenClient)
-	c.Member.ListenPeer = cmp.Or(c.Member.ListenPeer, DefaultEtcdPeerURL)
+	c.Member.ListenPeer = c.memberURL(c.Member.ListenPeer, DefaultEtcdPeerURL)
 	c.Member.AdvertisePeer = cmp.Or(c.Member.AdvertisePeer, c.Member.ListenPeer)
 	c.Member.InitialClusterState = cmp.Or(c.Member.InitialClusterState, "new")
 	c.LogLevel = cmp.Or(c.LogLevel, "info")
@@ -127,6 +130,15 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	c.DataDir = absolute
 	return c, nil
+}
+
+// memberURL returns a URL of the embedded member; a default one is of the scheme that the member serves.
+func (c Config) memberURL(given, preset string) string {
+	url := cmp.Or(given, preset)
+	if url == preset && c.EtcdTLS.Enabled() {
+		return strings.Replace(preset, "http://", "https://", 1)
+	}
+	return url
 }
 
 // validate returns every fault of the configuration at once, each naming the flag, the value and the cure.
@@ -165,6 +177,10 @@ func (c Config) validate() error {
 	if !loopback(c.HTTPAddr) && c.HTTPTokenFile == "" && !c.AllowOpenAPI {
 		refuse("http-addr", c.HTTPAddr, "listens beyond loopback without authentication",
 			"give --http-token-file, or --allow-open-api if the network is closed")
+	}
+	if !loopback(c.PeerAddr) && !c.TLS.Enabled() && !c.AllowOpenAPI {
+		refuse("peer-addr", c.PeerAddr, "listens beyond loopback without TLS, so that anybody could act as a node",
+			"give --tls-cert, --tls-key and --tls-ca, or --allow-open-api if the network is closed")
 	}
 	if c.TLS.Enabled() && (c.TLS.Cert == "" || c.TLS.Key == "" || c.TLS.CA == "") {
 		refuse("tls-cert, --tls-key, --tls-ca", "", "must be given together", "give all three files")

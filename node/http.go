@@ -113,19 +113,13 @@ func loadTLS(files TLSFiles) (*tls.Config, error) {
 	if !files.Enabled() {
 		return nil, nil
 	}
-	config, err := kvetcd.TLSFiles{CA: files.CA, Cert: files.Cert, Key: files.Key}.Load()
+	config, err := files.files().Both()
 	if err != nil {
 		return nil, &changefeed.Fault{
 			Code: changefeed.CodeRequestInvalid, Field: "--tls-cert, --tls-key, --tls-ca", Detail: "can't be used",
 			Cure: "give PEM files that this process can read", Err: err,
 		}
 	}
-	certificate := func() (*tls.Certificate, error) {
-		pair, err := tls.LoadX509KeyPair(files.Cert, files.Key)
-		return &pair, err
-	}
-	config.GetCertificate = func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return certificate() }
-	config.ClientCAs = config.RootCAs
 	return config, nil
 }
 
@@ -154,12 +148,9 @@ func dialControl(config Config, endpoints []string) (*clientv3.Client, error) {
 	}
 	settings := kvetcd.Config{User: config.EtcdUser, Password: password}
 	if config.EtcdTLS.Enabled() {
-		files, err := kvetcd.TLSFiles{CA: config.EtcdTLS.CA, Cert: config.EtcdTLS.Cert, Key: config.EtcdTLS.Key}.Load()
+		files, err := config.EtcdTLS.files().Client()
 		if err != nil {
-			return nil, &changefeed.Fault{
-				Code: changefeed.CodeRequestInvalid, Field: "--etcd-cert, --etcd-key, --etcd-ca", Detail: "can't be used",
-				Cure: "give PEM files that this process can read", Err: err,
-			}
+			return nil, etcdTLSFault(err)
 		}
 		settings.TLS = files
 	}
@@ -181,4 +172,11 @@ func dialControl(config Config, endpoints []string) (*clientv3.Client, error) {
 		}
 	}
 	return client, nil
+}
+
+func etcdTLSFault(err error) error {
+	return &changefeed.Fault{
+		Code: changefeed.CodeRequestInvalid, Field: "--etcd-cert, --etcd-key, --etcd-ca", Detail: "can't be used",
+		Cure: "give PEM files that this process can read", Err: err,
+	}
 }

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"go.etcd.io/etcd/client/pkg/v3/transport"
 	"go.etcd.io/etcd/server/v3/embed"
 	"go.uber.org/zap"
 
@@ -84,6 +85,9 @@ func memberSettings(config Config) (*embed.Config, error) {
 		}
 		*one.target = []url.URL{*parsed}
 	}
+	if err := memberTLS(config, settings); err != nil {
+		return nil, err
+	}
 	settings.InitialCluster = config.Member.InitialCluster
 	if settings.InitialCluster == "" {
 		settings.InitialCluster = settings.InitialClusterFromName(config.Name)
@@ -94,4 +98,40 @@ func memberSettings(config Config) (*embed.Config, error) {
 // memberEndpoint returns where the embedded member is reached.
 func memberEndpoint(member *embed.Etcd) string {
 	return member.Clients[0].Addr().String()
+}
+
+// memberTLS has the member serve its clients and its peers over TLS where --etcd-cert names a certificate, which must be
+// good for a server and for a client, and refuses a member that is open beyond this machine. With --etcd-ca whoever
+// connects must show a certificate of that authority.
+func memberTLS(config Config, settings *embed.Config) error {
+	refuse := func(flag, value, detail, cure string) error {
+		return &changefeed.Fault{Code: changefeed.CodeRequestInvalid, Field: flag, Value: value, Detail: detail, Cure: cure}
+	}
+	files, scheme := config.EtcdTLS, "http"
+	if files.Enabled() {
+		scheme = "https"
+		if files.Cert == "" {
+			return refuse("--etcd-cert, --etcd-key", "", "are needed where the embedded etcd is to serve over TLS", "give both files")
+		}
+		if _, err := files.files().Both(); err != nil {
+			return etcdTLSFault(err)
+		}
+		info := transport.TLSInfo{
+			CertFile: files.Cert, KeyFile: files.Key, TrustedCAFile: files.CA, ClientCertAuth: files.CA != "", Logger: settings.GetLogger(),
+		}
+		settings.ClientTLSInfo, settings.PeerTLSInfo = info, info
+	}
+	for flag, urls := range map[string][]url.URL{
+		"--etcd-listen-client": settings.ListenClientUrls, "--etcd-listen-peer": settings.ListenPeerUrls,
+	} {
+		one := urls[0]
+		if one.Scheme != scheme {
+			return refuse(flag, one.String(), "must be "+scheme+"://", "with --etcd-cert give https URLs, without it http ones")
+		}
+		if scheme == "http" && !loopback(one.Host) && !config.AllowOpenAPI {
+			return refuse(flag, one.String(), "listens beyond loopback without TLS, so that anybody could change the records",
+				"give --etcd-cert, --etcd-key and --etcd-ca, or --allow-open-api if the network is closed")
+		}
+	}
+	return nil
 }

@@ -236,9 +236,10 @@ func (l *life) successors() int {
 	return count
 }
 
-// ignoreEnd returns nil for an error that the end of ctx has caused.
+// ignoreEnd returns nil for an error that the end of ctx has caused, or that of the maintainers in a clean stop, which
+// comes before that of the watches: an ownership may still be observed in between.
 func ignoreEnd(ctx context.Context, err error) error {
-	if ctx.Err() != nil {
+	if ctx.Err() != nil || errors.Is(err, maintainer.ErrStopped) {
 		return nil //nolint:nilerr // which is what it is for
 	}
 	return err

@@ -6,7 +6,6 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -19,6 +18,7 @@ import (
 	"time"
 
 	"fencerow/api/shape"
+	"fencerow/certs"
 	"fencerow/change"
 	"fencerow/changefeed"
 	"fencerow/fence"
@@ -123,25 +123,18 @@ func readToken(path string) (string, error) {
 }
 
 func readTLS(config Config) (*tls.Config, error) {
-	if config.TLSCA == "" && config.TLSCert == "" && config.TLSKey == "" {
+	files := certs.Files{CA: config.TLSCA, Cert: config.TLSCert, Key: config.TLSKey}
+	if files.IsZero() {
 		return nil, nil
 	}
-	out := &tls.Config{MinVersion: tls.VersionTLS12}
-	if config.TLSCA != "" {
-		pem, err := os.ReadFile(config.TLSCA)
-		out.RootCAs = x509.NewCertPool()
-		if err != nil || !out.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, invalid("--tls-ca", config.TLSCA, "holds no certificate that can be read", "give a PEM file")
+	out, err := files.Client()
+	if fault, ok := errors.AsType[*certs.Error](err); ok {
+		if fault.File == certs.FileCA {
+			return nil, invalid("--tls-ca", fault.Path, "can't be read: "+fault.Err.Error(), "give a PEM file with certificates")
 		}
+		return nil, invalid("--tls-cert, --tls-key", fault.Path, "can't be read: "+fault.Err.Error(), "give both as PEM files")
 	}
-	if config.TLSCert != "" || config.TLSKey != "" {
-		pair, err := tls.LoadX509KeyPair(config.TLSCert, config.TLSKey)
-		if err != nil {
-			return nil, invalid("--tls-cert, --tls-key", config.TLSCert, "can't be read: "+err.Error(), "give both as PEM files")
-		}
-		out.Certificates = []tls.Certificate{pair}
-	}
-	return out, nil
+	return out, err
 }
 
 // call is one request.
