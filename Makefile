@@ -1,11 +1,12 @@
 # Everything that people and CI run. `make check` is the quick one, `make test` the whole one.
 GO ?= go
 SEEDS ?= 1000
+COVERSEEDS ?= 600
 BIN := bin/cdc-node
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS := -s -w -X main.version=$(VERSION)
 
-.PHONY: build check lint generate unit test sim model mutants integration bench fuzz image compose-test clean
+.PHONY: build check lint generate unit test sim cover model mutants integration bench fuzz image compose-test clean
 
 build: ## the binary, static
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN) ./cmd/cdc-node
@@ -38,6 +39,9 @@ bench: ## speed against real baselines; writes docs/benchmarks.md, exits 1 below
 sim: ## a whole cluster in one goroutine, SEEDS times, every step judged
 	$(GO) test -race -timeout 4m ./internal/sim -sim.seeds=10
 	$(GO) run ./internal/sim/cmd/sim -seeds 1..$(SEEDS)
+
+cover: ## which statements of the cores and which outcomes of the fences the simulation's seeds execute
+	$(GO) run ./internal/sim/cmd/simcover -seeds 1..$(COVERSEEDS)
 
 model: ## the protocol's models, exhaustively, each fence also removed
 	docs/spec/check

@@ -376,13 +376,8 @@ func (a *attempt) identify(ctx context.Context, from source.Source) error {
 	if err != nil {
 		return ofSource(err)
 	}
-	if want := a.start.SourceID; want != "" && identity != want {
-		return &changefeed.Fault{
-			Code: changefeed.CodeSourceReplaced, Field: "source", Value: identity,
-			Detail:    "is not the source that was read so far, which was " + want,
-			Cure:      "point the changefeed at the former source, or remove the changefeed and create it anew",
-			Permanent: true,
-		}
+	if err := SameSource(a.start.SourceID, identity); err != nil {
+		return err
 	}
 	a.publish(inTurn, func(progress *Progress) { progress.SourceID = identity })
 	return nil

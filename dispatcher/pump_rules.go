@@ -7,6 +7,7 @@ import (
 	"fencerow/change"
 	"fencerow/changefeed"
 	"fencerow/sink"
+	"fencerow/source"
 )
 
 // This file has the decisions of a pump, apart from its goroutines, for whoever moves data in a way of its own, as a
@@ -22,6 +23,19 @@ func MayWrite(revoked *atomic.Bool, alive func() bool) error {
 		return errRevoked
 	}
 	return nil
+}
+
+// SameSource refuses a source that is not the one which was read so far, if that is known.
+func SameSource(known, answers string) error {
+	if known == "" || known == answers {
+		return nil
+	}
+	return &changefeed.Fault{
+		Code: changefeed.CodeSourceReplaced, Field: "source", Value: answers,
+		Detail:    "is not the source that was read so far, which was " + known,
+		Cure:      "point the changefeed at the former source, or remove the changefeed and create it anew",
+		Permanent: true,
+	}
 }
 
 // CutAt cuts a step of a run at the mark that a pump was asked to stop at; last says that nothing follows. The error says
@@ -58,6 +72,9 @@ func (p Pieces) Mark() change.Mark { return p.held.mark() }
 
 // Behind reports whether a part of span is not yet at mark.
 func (p Pieces) Behind(span changefeed.Span, mark change.Mark) bool { return p.held.behind(span, mark) }
+
+// Request returns the pieces as a source takes them.
+func (p Pieces) Request() source.Request { return p.held.request(0) }
 
 // Undone returns the changes that are not done in the piece that they belong to.
 func (p Pieces) Undone(changes []change.Change) []change.Change { return p.held.undone(changes) }

@@ -365,6 +365,12 @@ func (c *Core) onSinkError(err error) {
 }
 
 func behindSink(err error) *changefeed.Fault {
+	if errors.Is(err, sink.ErrRemoved) { // no floor opens what was removed
+		return &changefeed.Fault{
+			Code: changefeed.CodeSinkLost, Detail: "the sink says that this changefeed was removed, the records say that it is wanted", Err: err,
+			Cure: "if the records were restored from a backup, remove it with --force and create it anew", Permanent: true,
+		}
+	}
 	return &changefeed.Fault{
 		Code: changefeed.CodeEpochBehindSink, Detail: "the sink knows a newer owner than the records do", Err: err,
 		Cure: "raise the floor with cdc-node epoch bump NAME --above, if the records were restored from a backup", Permanent: true,

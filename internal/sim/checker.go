@@ -34,6 +34,7 @@ type Checker struct {
 	known      map[knownKey]fence.Claimant
 	running    map[runKey]StartFact
 	evicted    map[evictedKey]fence.Token // acknowledged: everything up to it is void there
+	restoring  bool                       // the records of a backup are being told
 	err        error
 }
 
@@ -61,6 +62,7 @@ type named struct {
 	highest  fence.Epoch
 	status   *record.Status
 	head     HeadFact
+	forced   bool          // its records may be deleted under an owner
 	previous *record.Epoch // that the last transaction replaced
 }
 
@@ -70,7 +72,9 @@ type feed struct {
 	id         changefeed.ID
 	claims     bool // the sink has them
 	start      change.Position
-	started    bool // start is known
+	started    bool            // start is known
+	reopened   bool            // the records were restored since
+	later      change.Position // where it started once more, after that
 	checkpoint change.Position
 	claimed    []ClaimFact
 	marks      []SpanMark
@@ -104,6 +108,10 @@ func (c *Checker) See(fact Fact) error {
 }
 
 func (c *Checker) judge(fact Fact) error {
+	if c.restoring {
+		c.restored(fact)
+		return nil
+	}
 	switch fact := fact.(type) {
 	case EpochFact:
 		return c.epoch(fact)
@@ -125,6 +133,10 @@ func (c *Checker) judge(fact Fact) error {
 		for _, name := range c.names { // the order does not matter
 			name.previous = nil
 		}
+	case RestoreFact:
+		c.restore()
+	case ForceFact:
+		c.name(fact.ID).forced = true
 	case SentFact:
 		return c.sent(fact.Envelope)
 	case KnownFact:
@@ -171,10 +183,10 @@ func (c *Checker) term() int64 {
 func (c *Checker) spec(fact SpecFact) error {
 	name := c.name(fact.ID)
 	if fact.Put == nil {
-		if epoch := name.epoch; epoch != nil && epoch.Owner != "" && epoch.UID == name.spec.UID {
+		if epoch := name.epoch; epoch != nil && epoch.Owner != "" && epoch.UID == name.spec.UID && !name.forced {
 			return violated(2, "the spec of %v was deleted while %s owns epoch %d", fact.ID, epoch.Owner, epoch.Epoch)
 		}
-		name.spec, name.specAt = nil, 0
+		name.spec, name.specAt, name.forced = nil, 0, false
 		return nil
 	}
 	if name.spec != nil && name.spec.UID != fact.Put.UID {
@@ -193,7 +205,7 @@ func (c *Checker) spec(fact SpecFact) error {
 func (c *Checker) epoch(fact EpochFact) error {
 	name := c.name(fact.ID)
 	if fact.Put == nil {
-		if name.epoch != nil && name.epoch.Owner != "" {
+		if name.epoch != nil && name.epoch.Owner != "" && !name.forced {
 			return violated(2, "the epoch record of %v was deleted while %s owns it", fact.ID, name.epoch.Owner)
 		}
 		name.previous, name.epoch = name.epoch, nil
@@ -241,7 +253,7 @@ func (c *Checker) status(fact StatusFact) error {
 		return violated(2, "a status of %v is of uid %s, which was never wanted", fact.ID, put.UID)
 	}
 	if put.StartPosition != nil {
-		feed.begin(*put.StartPosition)
+		feed.begin(*put.StartPosition, c.source)
 	}
 	if put.Checkpoint < feed.checkpoint {
 		return violated(7, "the checkpoint of %v went back from %d to %d", fact.ID, feed.checkpoint, put.Checkpoint)
@@ -326,6 +338,9 @@ func (c *Checker) start(fact StartFact) error {
 	}
 	if void, found := c.evicted[evictedKey{fact.Node, fact.UID}]; found && !void.OlderThan(fact.Token) {
 		return violated(3, "%s started %v of %v although it has acknowledged that %v is void", fact.Node, fact.Token, fact.ID, void)
+	}
+	if feed := c.feeds[fact.UID]; feed == nil || !feed.reopened && feed.placed[fact.Token] == nil {
+		return violated(3, "%s started %v of %v, uid %s, which no owner has placed", fact.Node, fact.Token, fact.ID, fact.UID)
 	}
 	for _, other := range c.running { // any one is enough
 		if other.Node == fact.Node && other.UID == fact.UID && other.Span.Overlaps(fact.Span) {

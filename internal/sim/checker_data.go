@@ -1,6 +1,8 @@
 package sim
 
 import (
+	"maps"
+	"slices"
 	"strings"
 
 	"fencerow/change"
@@ -15,17 +17,13 @@ func newFeed(id changefeed.ID, spec *record.Spec) *feed {
 		uid: spec.UID, id: id, claims: strings.HasPrefix(spec.Sink, "etcd:"), applied: map[int]bool{}, last: map[string]int{},
 		begins: map[fence.Token]int{}, placed: map[fence.Token]*placement{},
 	}
-	if spec.StartPosition != nil {
-		f.begin(*spec.StartPosition)
+	switch {
+	case spec.StartPosition != nil:
+		f.begin(*spec.StartPosition, nil)
+	case spec.Start == record.StartSnapshot:
+		f.begin(0, nil)
 	}
 	return f
-}
-
-// begin notes where the feed starts: changes at or below it are none of its.
-func (f *feed) begin(position change.Position) {
-	if !f.started {
-		f.start, f.started = position, true
-	}
 }
 
 func (c *Checker) judgeData(fact Fact) error {
@@ -115,12 +113,65 @@ func (c *Checker) write(fact WriteFact) error {
 			return violated(3, "a write of %v over %v had an effect after %v claimed %v", mine.Token, mine.Span, later.Token, later.Span)
 		}
 	}
+	for _, page := range fact.Pages {
+		if err := c.page(feed, page, fact.Changes); err != nil {
+			return err
+		}
+	}
 	for _, written := range fact.Changes {
 		if !mine.Span.Contains([]byte(written.Key)) {
 			return violated(3, "%v wrote key %q outside of its %v", mine.Token, written.Key, mine.Span)
 		}
+		if inPages(fact.Pages, written.Key) {
+			continue
+		}
 		if err := c.exactlyOnce(feed, written); err != nil {
 			return err
+		}
+	}
+	return nil
+}
+
+func inPages(pages []SpanMark, key string) bool {
+	return slices.ContainsFunc(pages, func(page SpanMark) bool { return page.Span.Contains([]byte(key)) })
+}
+
+// page: a page of a snapshot holds exactly what the source held there, and no change that it stands for was written before.
+func (c *Checker) page(feed *feed, page SpanMark, changes []Written) error {
+	if feed.start != 0 {
+		return violated(5, "%v, which starts at %d, has a snapshot of %v in the sink", feed.id, feed.start, page.Span)
+	}
+	written := map[string]Written{}
+	for _, one := range changes {
+		if page.Span.Contains([]byte(one.Key)) {
+			written[one.Key] = one
+		}
+	}
+	for _, key := range slices.Sorted(maps.Keys(c.byKey)) {
+		if !page.Span.Contains([]byte(key)) {
+			continue
+		}
+		all := c.byKey[key]
+		due := 0
+		for due < len(all) && c.source[all[due]].Position <= page.Mark.Position {
+			feed.applied[all[due]] = true
+			due++
+		}
+		if feed.last[key] > due {
+			return violated(5, "%v: a snapshot at %v brings key %q after later changes of it", feed.id, page.Mark, key)
+		}
+		feed.last[key] = due
+		lives := due > 0 && !c.source[all[due-1]].Deleted
+		one, found := written[key]
+		if lives != (found && !one.Deleted) || lives && one.Position != c.source[all[due-1]].Position {
+			return violated(5, "%v: of a snapshot at %v key %q was written as %+v (found %t), the source holds it %t", feed.id, page.Mark, key, one,
+				found, lives)
+		}
+		delete(written, key)
+	}
+	for key, one := range written { // any one is enough
+		if !one.Deleted {
+			return violated(5, "%v: a snapshot at %v brings key %q, which the source never had", feed.id, page.Mark, key)
 		}
 	}
 	return nil
@@ -135,6 +186,11 @@ func (c *Checker) exactlyOnce(feed *feed, written Written) error {
 	next, seen := feed.last[written.Key]
 	if !seen {
 		for next < len(all) && c.source[all[next]].Position <= feed.start {
+			next++
+		}
+	}
+	if !seen && feed.later > 0 && (next >= len(all) || c.source[all[next]].Position != written.Position) {
+		for next < len(all) && c.source[all[next]].Position <= feed.later {
 			next++
 		}
 	}
@@ -171,7 +227,7 @@ func (c *Checker) covered(feed *feed, checkpoint change.Position) error {
 		}
 		feed.frontier++
 	}
-	if !feed.claims || checkpoint <= feed.start || c.name(feed.id).head.Removed {
+	if !feed.claims || checkpoint <= max(feed.start, feed.later) || c.name(feed.id).head.Removed {
 		return nil // a sink that was removed keeps no marks
 	}
 	spans := make([]changefeed.Span, 0, len(feed.marks))
@@ -212,6 +268,15 @@ func (c *Checker) begin(fact BeginFact) error {
 
 func (c *Checker) land(fact LandFact) error {
 	feed := c.feeds[fact.UID]
+	for _, page := range fact.Pages {
+		for key, all := range c.byKey { // each by itself
+			for _, at := range all {
+				if page.Span.Contains([]byte(key)) && c.source[at].Position <= page.Mark.Position {
+					feed.applied[at] = true
+				}
+			}
+		}
+	}
 	for _, written := range fact.Changes {
 		found := false
 		for _, at := range c.byKey[written.Key] {
@@ -243,6 +308,9 @@ func (c *Checker) sent(env message.Envelope) error {
 		return violated(6, "a place for uid %s, which was never wanted", env.UID)
 	}
 	token := body.Token(env.Epoch)
+	if feed.reopened {
+		return nil // a token of before may come again; the sink tells the two apart by their claims
+	}
 	if before := feed.placed[token]; before != nil {
 		if before.node != env.To || !before.span.Equal(body.Span) {
 			return violated(6, "token %v of %v was placed on %s over %v, and on %s over %v", token, env.ID, before.node, before.span, env.To, body.Span)
@@ -251,6 +319,24 @@ func (c *Checker) sent(env message.Envelope) error {
 	}
 	feed.placed[token] = &placement{node: env.To, span: body.Span}
 	return nil
+}
+
+// Wanted returns what a copy of the source holds at its end, where the feed brought it: of each key where its value comes
+// from, 0 for one that must not be there.
+func (c *Checker) Wanted(uid changefeed.UID) map[string]change.Position {
+	feed := c.feeds[uid]
+	out := map[string]change.Position{}
+	for key, all := range c.byKey {
+		last := c.source[all[len(all)-1]]
+		switch {
+		case last.Position <= feed.start:
+		case last.Deleted:
+			out[key] = 0
+		default:
+			out[key] = last.Position
+		}
+	}
+	return out
 }
 
 // Behind returns how far below a position the stored checkpoint of a feed is.

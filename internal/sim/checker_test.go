@@ -71,6 +71,23 @@ func claimed() []Fact {
 		testStatus(20, "n1", 12), CommitFact{By: "n1"})
 }
 
+// snapshotted is a history of a changefeed that starts with a snapshot, none of which is in the sink yet.
+func snapshotted() []Fact {
+	facts := running("etcd:")
+	for i, fact := range facts {
+		if spec, ok := fact.(SpecFact); ok {
+			spec.Put.Start, spec.Put.StartPosition = record.StartSnapshot, nil
+			facts[i] = spec
+		}
+	}
+	return append(facts, HeadFact{ID: testFeed, UID: testUID, Floor: 20}, testClaim(1, keySpace, 20, 1), marks(SpanMark{Span: keySpace}))
+}
+
+// page is a part of a snapshot as of a position.
+func page(of changefeed.Span, at change.Position, changes ...Written) WriteFact {
+	return WriteFact{UID: testUID, Claim: 1, Changes: changes, Pages: []SpanMark{upTo(of, at)}}
+}
+
 // Every bad history is the good one with one thing more, or one in another order. Hazard 73.
 func TestTheCheckerRefusesBadHistories(t *testing.T) {
 	t.Parallel()
@@ -81,6 +98,11 @@ func TestTheCheckerRefusesBadHistories(t *testing.T) {
 	otherTerm.Put.Term, otherUID.Put.UID, otherSpec.Put.SpecRevision = 8, "uid-2", 4
 	place := func(of changefeed.Span, to changefeed.NodeID) SentFact {
 		return SentFact{Envelope: message.Envelope{ID: testFeed, UID: testUID, Epoch: 20, From: "n1", To: to, Body: message.Place{Seq: 1, Span: of}}}
+	}
+	placeAs := func(seq fence.Seq, of changefeed.Span) SentFact {
+		fact := place(of, "n1")
+		fact.Envelope.Body = message.Place{Seq: seq, Span: of}
+		return fact
 	}
 	start := func(seq fence.Seq, of changefeed.Span) StartFact {
 		return StartFact{Node: "n1", ID: testFeed, UID: testUID, Token: fence.Mint(20, seq), Span: of}
@@ -136,17 +158,32 @@ func TestTheCheckerRefusesBadHistories(t *testing.T) {
 		"a checkpoint above what landed, without claims": {4, running("stdout:"), []Fact{
 			LandFact{UID: testUID, Changes: []Written{put("k", 11)}}, testStatus(20, "n1", 12),
 		}},
-		"a change twice":       {5, claimed(), []Fact{WriteFact{UID: testUID, Claim: 1, Changes: []Written{put("k", 11)}}}},
-		"a change left out":    {5, claimed(), []Fact{WriteFact{UID: testUID, Claim: 1, Changes: []Written{put("k", 17)}}}},
-		"a delete made up":     {5, claimed(), []Fact{WriteFact{UID: testUID, Claim: 1, Changes: []Written{{Key: "s/m", Deleted: true}}}}},
-		"a put for a delete":   {5, claimed(), []Fact{WriteFact{UID: testUID, Claim: 1, Changes: []Written{put("k", 15)}}}},
-		"a change too old":     {5, running("etcd:"), []Fact{HeadFact{ID: testFeed, UID: testUID, Floor: 20}, testClaim(1, keySpace, 20, 1), WriteFact{UID: testUID, Claim: 1, Changes: []Written{put("k", 9)}}}},
+		"a change twice":                          {5, claimed(), []Fact{WriteFact{UID: testUID, Claim: 1, Changes: []Written{put("k", 11)}}}},
+		"a change left out":                       {5, claimed(), []Fact{WriteFact{UID: testUID, Claim: 1, Changes: []Written{put("k", 17)}}}},
+		"a delete made up":                        {5, claimed(), []Fact{WriteFact{UID: testUID, Claim: 1, Changes: []Written{{Key: "s/m", Deleted: true}}}}},
+		"a put for a delete":                      {5, claimed(), []Fact{WriteFact{UID: testUID, Claim: 1, Changes: []Written{put("k", 15)}}}},
+		"a change too old":                        {5, running("etcd:"), []Fact{HeadFact{ID: testFeed, UID: testUID, Floor: 20}, testClaim(1, keySpace, 20, 1), WriteFact{UID: testUID, Claim: 1, Changes: []Written{put("k", 9)}}}},
+		"a snapshot without a key that there was": {5, snapshotted(), []Fact{page(keySpace, 12, put("k", 11))}},
+		"a snapshot with an older value":          {5, snapshotted(), []Fact{page(keySpace, 12, put("k", 9), put("m", 12))}},
+		"a snapshot with what was deleted":        {5, snapshotted(), []Fact{page(keySpace, 15, put("k", 11), put("m", 12))}},
+		"a snapshot with a key that never was":    {5, snapshotted(), []Fact{page(keySpace, 12, put("k", 11), put("m", 12), put("n", 12))}},
+		"a snapshot after a later change": {5, append(snapshotted(), page(left, 12, put("k", 11)), WriteFact{
+			UID: testUID, Claim: 1, Changes: []Written{{Key: "s/k", Deleted: true}},
+		}), []Fact{page(left, 12, put("k", 11))}},
+		"a snapshot of what does not begin with one":   {5, claimed(), []Fact{page(left, 12, put("k", 11))}},
+		"a page that was not read, under a checkpoint": {4, append(snapshotted(), page(left, 12, put("k", 11))), []Fact{testStatus(20, "n1", 12)}},
+		"a write of before a restore that comes again": {5, append(claimed(), RestoreFact{}, testSpec("etcd:"), testEpoch(20, "n1"), CommitFact{}), []Fact{
+			WriteFact{UID: testUID, Claim: 1, Changes: []Written{put("k", 11)}},
+		}},
 		"a change that is not": {5, running("stdout:"), []Fact{LandFact{UID: testUID, Changes: []Written{put("k", 14)}}}},
 		"one token for two spans": {6, claimed(), []Fact{
 			place(left, "n1"), place(right, "n1"),
 		}},
-		"one token for two hosts":          {6, claimed(), []Fact{place(left, "n1"), place(left, "n2")}},
-		"two dispatchers for one range":    {6, claimed(), []Fact{start(1, keySpace), start(2, left)}},
+		"one token for two hosts": {6, claimed(), []Fact{place(left, "n1"), place(left, "n2")}},
+		"two dispatchers for one range": {6, claimed(), []Fact{
+			place(keySpace, "n1"), start(1, keySpace), placeAs(2, left), start(2, left),
+		}},
+		"a dispatcher that nobody placed":  {3, claimed(), []Fact{start(1, keySpace)}},
 		"a checkpoint above a piece":       {6, claimed(), []Fact{marks(upTo(left, 12), upTo(right, 11)), testStatus(20, "n1", 12)}},
 		"a checkpoint over a gap":          {6, claimed(), []Fact{marks(upTo(left, 12)), testStatus(20, "n1", 12)}},
 		"a checkpoint that goes back":      {7, claimed(), []Fact{testStatus(20, "n1", 11)}},

@@ -58,6 +58,11 @@ type (
 		Node changefeed.NodeID
 		Gone bool
 	}
+	// RestoreFact says that the records are those of an old backup. The facts that follow up to a CommitFact are all of
+	// them.
+	RestoreFact struct{}
+	// ForceFact says that an operator is about to delete the records of a changefeed, whoever owns it.
+	ForceFact struct{ ID changefeed.ID }
 	// CommitFact ends the facts of one transaction. By is who sent it, "" for operators and for etcd itself.
 	CommitFact struct{ By changefeed.NodeID }
 )
@@ -89,6 +94,7 @@ type (
 		UID     changefeed.UID
 		Claim   uint64
 		Changes []Written
+		Pages   []SpanMark // parts of which a snapshot, as of the mark, was not in the sink before
 	}
 	// MarksFact is how far a sink says that each part of the key space is.
 	MarksFact struct {
@@ -106,6 +112,7 @@ type (
 	LandFact struct {
 		UID     changefeed.UID
 		Changes []Written
+		Pages   []SpanMark // parts of which this is a snapshot as of the mark
 	}
 )
 
@@ -157,6 +164,8 @@ func (HistoryFact) fact()   {}
 func (EvictionFact) fact()  {}
 func (CandidateFact) fact() {}
 func (NodeFact) fact()      {}
+func (RestoreFact) fact()   {}
+func (ForceFact) fact()     {}
 func (CommitFact) fact()    {}
 func (SourceFact) fact()    {}
 func (HeadFact) fact()      {}

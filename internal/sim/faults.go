@@ -16,7 +16,7 @@ func (w *World) misfortune(kind FaultKind) {
 // lasting are the kinds of faults that begin at a moment, and not with a message or a request.
 var lasting = []FaultKind{
 	Crash, Pause, ClockRate, ClockJump, Cut, CutEtcd, CutTarget, EtcdStall, EtcdFull, Compaction, WatchSilence, TargetStall,
-	SourceOutage, Isolate,
+	SourceOutage, Isolate, SourceSwap, Echo, Rogue, Restore,
 }
 
 // duration draws how long a fault lasts: mostly shorter than a session, sometimes much longer.
@@ -39,7 +39,7 @@ func (w *World) begin(kind FaultKind) {
 		d /= 3
 	}
 	w.say("fault     %v of %s for %v", kind, n.name, d)
-	switch kind { //nolint:exhaustive // the others strike single messages and requests
+	switch kind {
 	case Crash:
 		w.crash(n)
 	case Pause:
@@ -61,14 +61,6 @@ func (w *World) begin(kind FaultKind) {
 		w.cut(n.index, atEtcd, d)
 	case CutTarget:
 		w.cut(n.index, atTarget, d)
-	case EtcdStall:
-		w.etcd.stalled = max(w.etcd.stalled, w.now+d)
-	case EtcdFull:
-		w.etcd.full = max(w.etcd.full, w.now+d)
-	case TargetStall:
-		w.target.stalled = max(w.target.stalled, w.now+d)
-	case SourceOutage:
-		w.source.outage = max(w.source.outage, w.now+d)
 	case Compaction:
 		_ = w.etcd.machine.Compact(w.etcd.machine.Revision())
 	case WatchSilence:
@@ -77,6 +69,30 @@ func (w *World) begin(kind FaultKind) {
 				s.silent = w.now + d
 			}
 		}
+	default:
+		w.disturb(kind, d)
+	}
+}
+
+// disturb begins a fault that is no single node's.
+func (w *World) disturb(kind FaultKind, d time.Duration) {
+	switch kind { //nolint:exhaustive // the others strike nodes, messages and requests
+	case EtcdStall:
+		w.etcd.stalled = max(w.etcd.stalled, w.now+d)
+	case EtcdFull:
+		w.etcd.full = max(w.etcd.full, w.now+d)
+	case TargetStall:
+		w.target.stalled = max(w.target.stalled, w.now+d)
+	case SourceOutage:
+		w.source.outage = max(w.source.outage, w.now+d)
+	case SourceSwap:
+		w.source.swapped = max(w.source.swapped, w.now+d)
+	case Echo:
+		w.echo()
+	case Rogue:
+		w.rogue()
+	case Restore:
+		w.restore()
 	}
 }
 
@@ -146,7 +162,7 @@ func (w *World) heal() {
 	for _, s := range []*server{w.etcd, w.target} {
 		s.stalled, s.full = min(s.stalled, w.now), min(s.full, w.now)
 	}
-	w.source.outage = 0
+	w.source.outage, w.source.swapped, w.backup = 0, 0, nil
 	for _, s := range w.etcd.watches {
 		s.silent = 0
 	}

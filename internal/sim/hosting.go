@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -77,6 +78,30 @@ func (m *maintainers) observed(change epochstore.Change) {
 			delete(m.known, own.ID)
 		}
 		m.input(maintainer.RecordObserved{Record: own})
+	}
+}
+
+// leave has every maintainer store its last checkpoint and end.
+func (m *maintainers) leave() {
+	for _, id := range slices.SortedFunc(maps.Keys(m.runners), changefeed.ID.Compare) {
+		if r := m.runners[id]; r != nil {
+			r.step(maintainer.NodeLeaves{})
+		}
+	}
+}
+
+// look shows people what there is, as the API does.
+func (m *maintainers) look() {
+	now := m.life.clock.read().Add(time.Second)
+	for _, id := range slices.SortedFunc(maps.Keys(m.runners), changefeed.ID.Compare) {
+		r := m.runners[id]
+		view, spans := r.core.View(now), r.core.Spans(now)
+		lowest := view.Checkpoint
+		for i := range spans {
+			lowest = min(lowest, spans[i].Checkpoint)
+		}
+		m.life.world.say("shown     %v at epoch %d: %s at %d, lag %v, %d spans from %d", id, view.Epoch, view.State, view.Checkpoint, view.Lag,
+			len(spans), lowest)
 	}
 }
 
@@ -350,8 +375,13 @@ func (r *runner) perform(t *task, effect maintainer.Effect) maintainer.Input {
 	case maintainer.RemoveSink:
 		return maintainer.SinkRemoved{Err: r.openSink().Remove(never{}, r.own.Record.Epoch)}
 	case maintainer.ResolveStart:
-		resolved := maintainer.StartResolved{SourceID: sourceName}
-		resolved.Err = r.life.world.source.ask(t, func() { resolved.Position = r.life.world.source.head })
+		var resolved maintainer.StartResolved
+		unknown := error(nil)
+		resolved.Err = r.life.world.source.ask(t, func() {
+			resolved.Position = r.life.world.source.head
+			resolved.SourceID, unknown = r.life.world.source.identity("")
+		})
+		resolved.Err = cmp.Or(resolved.Err, unknown)
 		return resolved
 	case maintainer.ListNodes:
 		nodes, err := reads.ListNodes(never{})

@@ -9,6 +9,7 @@ import (
 
 	"fencerow/changefeed"
 	"fencerow/epochstore"
+	"fencerow/kv"
 	"fencerow/message"
 	"fencerow/record"
 )
@@ -40,7 +41,7 @@ type life struct {
 	node     *node
 	id       changefeed.NodeID
 	clock    *clock
-	kv       *client
+	kv       kv.Store
 	store    *epochstore.Store
 	session  *epochstore.Session
 	record   epochstore.Registration
@@ -64,11 +65,23 @@ func (n *node) start() {
 	n.lives++
 	l := &life{world: w, node: n, id: changefeed.NodeID(w.word(n.name + "-"))}
 	l.clock = &clock{world: w, offset: w.between(time.Second, time.Hour), rate: n.rate, since: w.now}
-	l.kv = &client{world: w, life: l, from: n.index, to: w.etcd}
+	l.kv = epochstore.NewGuard(&client{world: w, life: l, from: n.index, to: w.etcd}, func(error) { w.after(0, l.wentBack) })
 	l.store = epochstore.New(l.kv, w.plan.Keys, w.wall).InTurn()
 	n.life = l
 	w.say("process   %s starts", l.id)
 	w.spawn(l, l.run)
+}
+
+// wentBack ends a process that has seen etcd go back; another one starts.
+func (l *life) wentBack() {
+	if l.dead {
+		return
+	}
+	w := l.world
+	w.census.Died++
+	w.say("process   %s: etcd went back", l.id)
+	l.die()
+	w.after(w.between(0, 3*time.Second), l.node.startIfNone)
 }
 
 // lifeOf returns the process of that id, nil if it is gone.
@@ -311,6 +324,10 @@ func (l *life) leave(t *task) {
 	}
 	l.hosts.leave()
 	for l.hosts.running() > 0 && l.clock.read() < until.Add(leaveWait) && l.session.Alive() {
+		t.sleep(lifeLook)
+	}
+	l.maintainers.leave()
+	for l.maintainers.core.Running() > 0 && l.clock.read() < until.Add(2*leaveWait) && l.session.Alive() {
 		t.sleep(lifeLook)
 	}
 	l.maintainers.sessionEnded()

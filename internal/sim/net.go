@@ -84,6 +84,7 @@ func (w *World) post(sender *life, env message.Envelope) {
 		return
 	}
 	w.see(SentFact{Envelope: env})
+	w.remember(env)
 	if to == sender {
 		w.after(time.Microsecond, func() { to.receive(env) })
 		return

@@ -49,9 +49,14 @@ func (w *World) see(fact Fact) {
 		}
 	case WriteFact:
 		w.census.Written += len(fact.Changes)
+		w.census.Pages += len(fact.Pages)
 	case EvictionFact:
 		if fact.Put != nil && fact.Put.AcknowledgedAt != nil {
 			w.census.Evictions++
+		}
+	case StatusFact:
+		if fact.Put != nil && fact.Put.Error != nil && fact.Put.Error.Code == changefeed.CodeEpochBehindSink {
+			w.census.Behind++
 		}
 	}
 	if w.out != nil {

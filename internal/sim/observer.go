@@ -108,6 +108,10 @@ func (o *Observer) recordFact(event kv.Event, by changefeed.NodeID) (Fact, error
 // Target takes in what one transaction, whose compares held, did to the target.
 func (o *Observer) Target(txn kv.Txn, events []kv.Event) error {
 	touched := map[changefeed.ID]bool{}
+	var before []SpanMark
+	if id, _, found := o.Write(txn); found {
+		before = o.view(id).all()
+	}
 	for _, event := range events {
 		id, rest, found := o.claimKey(event.Pair.Key)
 		if !found {
@@ -139,7 +143,7 @@ func (o *Observer) Target(txn kv.Txn, events []kv.Event) error {
 			}
 		}
 	}
-	if err := o.seeWrite(txn); err != nil {
+	if err := o.seeWrite(txn, before); err != nil {
 		return err
 	}
 	for _, id := range sortedIDs(touched) {
@@ -217,13 +221,13 @@ func (o *Observer) seeClaim(id changefeed.ID, number string, event kv.Event) err
 	return nil
 }
 
-// seeWrite looks at a transaction that wrote data.
-func (o *Observer) seeWrite(txn kv.Txn) error {
+// seeWrite looks at a transaction that wrote data, and at the marks that stood before.
+func (o *Observer) seeWrite(txn kv.Txn, before []SpanMark) error {
 	id, n, found := o.Write(txn)
 	if !found {
 		return nil
 	}
-	fact := WriteFact{UID: o.view(id).uid, Claim: n}
+	fact := WriteFact{UID: o.view(id).uid, Claim: n, Pages: pagesOf(before, o.view(id).marks[n])}
 	for _, op := range txn.Then {
 		key, isData := o.Data(id, op.Key)
 		if !isData {
@@ -241,6 +245,22 @@ func (o *Observer) seeWrite(txn kv.Txn) error {
 	}
 	o.See(fact)
 	return nil
+}
+
+// pagesOf returns what was unread and is not any more.
+func pagesOf(before, after []SpanMark) []SpanMark {
+	var out []SpanMark
+	for _, was := range before {
+		if was.Mark != (change.Mark{}) {
+			continue
+		}
+		for _, is := range after {
+			if part, overlaps := is.Span.Intersect(was.Span); overlaps && is.Mark != (change.Mark{}) {
+				out = append(out, SpanMark{Span: part, Mark: is.Mark})
+			}
+		}
+	}
+	return out
 }
 
 // Write says which claim a transaction writes data under; false if it is no such transaction. It puts the claim's marks,

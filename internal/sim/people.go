@@ -56,7 +56,7 @@ func (p *people) report(what string, err error) {
 // wishes are what people ask for, by how often they do.
 var wishes = []string{
 	"create", "pause", "pause", "resume", "resume", "resume", "move", "move", "move", "bump", "remove", "drain", "undrain", "split",
-	"split", "split", "leave", "resign",
+	"split", "split", "leave", "resign", "look", "repair",
 }
 
 func (p *people) wish(t *task) {
@@ -82,7 +82,13 @@ func (p *people) wish(t *task) {
 			err = p.update(id, func(s *record.Spec) { s.Move, s.Bump = &record.Move{To: l.id, ID: w.word("move-")}, "" })
 		}
 	case "bump":
-		err = p.update(id, func(s *record.Spec) { s.Move, s.Bump = nil, w.word("bump-") })
+		err = p.bump(id)
+	case "look":
+		if l := p.someone(); l != nil && l.maintainers != nil {
+			l.maintainers.look()
+		}
+	case "repair":
+		p.repair()
 	case "split":
 		err = p.update(id, p.rearrange)
 	case "drain":
@@ -98,6 +104,11 @@ func (p *people) wish(t *task) {
 	}
 	p.report(fmt.Sprintf("%s %v", what, id), err)
 	_ = t
+}
+
+// bump asks for another epoch.
+func (p *people) bump(id changefeed.ID) error {
+	return p.update(id, func(s *record.Spec) { s.Move, s.Bump = nil, p.world.word("bump-") })
 }
 
 // someone returns a process that lives.
@@ -149,7 +160,10 @@ func (p *people) create(n int) error {
 		spec.Sink = "stdout:"
 	}
 	spec.Start = record.StartNow
-	if w.chance(0.5) {
+	switch w.rng.IntN(3) {
+	case 0:
+		spec.Start = record.StartSnapshot
+	case 1:
 		position := change.Position(1 + w.rng.IntN(int(w.source.head)+5))
 		spec.Start, spec.StartPosition = position.String(), &position
 	}

@@ -43,6 +43,7 @@ type Plan struct {
 	ChangeEvery    time.Duration
 	WishEvery      time.Duration
 	BatchChanges   int
+	Retries        int // of a pump, before it fails
 
 	Enabled [faultKinds]bool
 	Rates   [faultKinds]float64       // of faults of single messages and requests
@@ -78,14 +79,14 @@ func draw(seed uint64, steps int) Plan {
 	p.ChangeEvery = pick(100*time.Millisecond, 300*time.Millisecond, time.Second)
 	p.WishEvery = pick(time.Second, 4*time.Second, 15*time.Second)
 	p.BatchChanges = []int{1, 3, 100}[rng.IntN(3)]
-	for kind := range Isolate {
+	p.Retries = []int{1, 3, 10}[rng.IntN(3)]
+	for kind := range faultKinds {
 		p.Enabled[kind] = rng.IntN(10) < 4
 		p.Rates[kind] = []float64{0.005, 0.02, 0.08}[rng.IntN(3)]
 		p.Every[kind] = pick(3*time.Second, 8*time.Second, 20*time.Second)
 	}
-	later := rand.New(rand.NewPCG(seed, 3)) // what came later leaves what older seeds do as it was
-	p.Enabled[Isolate], p.Every[Isolate] = later.IntN(10) < 4, time.Duration(5+later.IntN(20))*time.Second
-	if rng.IntN(20) == 0 { // a quiet seed shows what is wrong without any fault
+	p.Enabled[Restore] = rng.IntN(10) == 0 // what follows a restore leaves little else to see
+	if rng.IntN(20) == 0 {                 // a quiet seed shows what is wrong without any fault
 		p.Enabled = [faultKinds]bool{}
 	}
 	return p

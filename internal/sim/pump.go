@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"slices"
@@ -17,6 +18,8 @@ import (
 const (
 	readEvery     = 150 * time.Millisecond // a pump that has caught up looks for more
 	readChanges   = 40
+	pageRows      = 4
+	snapshotLost  = 0.05
 	progressEvery = 500 * time.Millisecond
 )
 
@@ -39,6 +42,7 @@ type pump struct {
 	writer sink.Writer
 	pieces dispatcher.Pieces
 	read   change.Position // everything up to here was read
+	pageAt change.Position // of the snapshot; 0 before its first page
 	wrote  changefeed.Time // when marks moved last
 }
 
@@ -127,7 +131,7 @@ func (p *pump) judge(err error, failures int) (*changefeed.Fault, bool) {
 		code = changefeed.CodeSourceUnreachable
 	}
 	fault := changefeed.AsFault(err, code)
-	return fault, fault.Permanent || failures > pumpRetries
+	return fault, fault.Permanent || failures > p.life.world.plan.Retries
 }
 
 // end tells the core that the pump has no effect any more.
@@ -175,10 +179,14 @@ func (p *pump) attempt(t *task) error {
 		return errStopped
 	}
 	t.deadline = 0
-	if err := p.life.world.source.ask(t, func() {}); err != nil {
+	identity, unknown := "", error(nil)
+	if err := p.life.world.source.ask(t, func() { identity, unknown = p.life.world.source.identity(p.start.SourceID) }); err != nil {
 		return err
 	}
-	p.progress.SourceID = sourceName
+	if err := cmp.Or(unknown, dispatcher.SameSource(p.start.SourceID, identity)); err != nil {
+		return err
+	}
+	p.progress.SourceID = identity
 	if err := p.claim(t); err != nil {
 		return err
 	}
@@ -189,10 +197,40 @@ func (p *pump) attempt(t *task) error {
 		if p.revoked.Load() {
 			return errRevoked
 		}
-		if err := p.copy(t); err != nil {
+		if err := p.move(t); err != nil {
 			return err
 		}
 	}
+}
+
+// move brings one piece of the snapshot to the sink, or, when there is none left, what changed.
+func (p *pump) move(t *task) error {
+	for _, piece := range p.pieces.Request().Pieces {
+		if piece.Mark == (change.Mark{}) {
+			return p.page(t, piece.Span)
+		}
+	}
+	p.read = max(p.read, p.pieces.Mark().Whole())
+	return p.copy(t)
+}
+
+// page reads and writes a page of a snapshot. Sometimes the source has lost the position that the snapshot was read at so
+// far, and goes on at a newer one.
+func (p *pump) page(t *task, span changefeed.Span) error {
+	var run sink.Batch
+	source := p.life.world.source
+	t.deadline = 0
+	if err := source.ask(t, func() {
+		if p.pageAt == 0 || p.life.world.chance(snapshotLost) {
+			p.pageAt = source.head
+		}
+		run = sink.Batch{To: change.At(p.pageAt), Snapshot: true}
+		run.Changes, run.Span = source.page(span, p.pageAt, 1+p.life.world.rng.IntN(pageRows))
+	}); err != nil {
+		return err
+	}
+	p.progress.SnapshotRows += int64(len(run.Changes))
+	return p.steps(t, run, p.pageAt)
 }
 
 func (p *pump) claim(t *task) error {
@@ -212,7 +250,7 @@ func (p *pump) claim(t *task) error {
 	p.unknown = false
 	p.writer, p.pieces = writer, dispatcher.NewPieces(writer.Pieces())
 	mark := p.pieces.Mark()
-	p.read = mark.Whole()
+	p.read, p.pageAt = mark.Whole(), 0
 	p.progress.Claimed, p.progress.Known = true, true
 	p.progress.Mark = change.Later(p.progress.Mark, mark)
 	p.progress.Resolved = max(p.progress.Resolved, p.progress.Mark.Whole())
@@ -244,6 +282,11 @@ func (p *pump) copy(t *task) error {
 		t.sleep(readEvery)
 		return nil
 	}
+	return p.steps(t, run, head)
+}
+
+// steps writes a run in the batches that the sink takes.
+func (p *pump) steps(t *task, run sink.Batch, head change.Position) error {
 	limits := p.writer.Limits()
 	if limits.Changes == 0 || p.life.world.plan.BatchChanges < limits.Changes {
 		limits.Changes = p.life.world.plan.BatchChanges
@@ -325,8 +368,15 @@ func (p *plainWriter) Close() error { return nil }
 func (p *plainWriter) Write(_ context.Context, batch sink.Batch) error {
 	l := p.sink.life
 	fact := LandFact{UID: p.sink.uid}
+	if batch.Snapshot {
+		fact.Pages = []SpanMark{{Span: batch.Span, Mark: batch.To}}
+	}
 	for _, one := range batch.Changes {
-		fact.Changes = append(fact.Changes, Written{Key: string(one.Key), Position: one.Position, Deleted: one.Op == change.OpDelete})
+		at := one.Position
+		if row, ok := one.After.(*change.KV); ok && row != nil {
+			at = change.Position(row.ModRevision)
+		}
+		fact.Changes = append(fact.Changes, Written{Key: string(one.Key), Position: at, Deleted: one.Op == change.OpDelete})
 	}
 	to := &client{world: l.world, life: l, from: l.node.index, to: l.world.target}
 	_, err := to.request(reads, func() (any, error) {

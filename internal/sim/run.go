@@ -68,13 +68,14 @@ const (
 	targetClusterID = 9
 	etcdLook        = 100 * time.Millisecond
 	settleLook      = 500 * time.Millisecond
+	repairEvery     = 20 * time.Second
 	// faultsMax ends the faults of a run in which hardly anything can happen.
 	faultsMax = 3 * time.Hour
 )
 
 func newServer(w *World, name string, place int, id uint64) *server {
 	s := &server{world: w, name: name, place: place, machine: kvmem.NewMachine(id)}
-	s.all = s.machine.Watch(kv.WatchRequest{Key: "\x00", End: kv.RangeEndInfinite, From: 1})
+	s.watchAll()
 	return s
 }
 
@@ -82,7 +83,7 @@ func newWorld(plan Plan) *World {
 	w := &World{plan: plan, rng: newRand(plan.Seed), checker: NewChecker(keySpace), links: map[[2]int]*link{}, faulty: true}
 	w.etcd = newServer(w, "etcd", atEtcd, etcdClusterID)
 	w.target = newServer(w, "target", atTarget, targetClusterID)
-	w.source = &log{world: w, live: map[string]bool{}}
+	w.source = &log{world: w, live: map[string]bool{}, head: 1} // as an etcd, which never is at 0
 	for n := range plan.Nodes {
 		w.nodes = append(w.nodes, &node{world: w, index: n, name: fmt.Sprintf("n%d", n), rate: 1})
 	}
@@ -143,12 +144,14 @@ func (w *World) settle() time.Duration {
 	w.people.quiet = true
 	w.undrain()
 	w.source.idle = true
+	w.repairs()
 	for look := w.now; w.failed == nil; look += settleLook {
 		for w.next(look) {
 		}
 		w.now = max(w.now, look)
 		problem := w.unsettled()
 		if problem == "" {
+			w.compare()
 			return w.now - began
 		}
 		if w.now-began > settleMax {
@@ -156,6 +159,12 @@ func (w *World) settle() time.Duration {
 		}
 	}
 	return w.now - began
+}
+
+// repairs has people look after what has failed, now and then.
+func (w *World) repairs() {
+	w.spawn(nil, func(*task) { w.people.repair() })
+	w.after(repairEvery, w.repairs)
 }
 
 // undrain has people take their drains back: else nobody may be left to own anything.
@@ -184,6 +193,9 @@ func (w *World) unsettled() string {
 				return fmt.Sprintf("%v is not paused", id)
 			}
 		case changefeed.DesiredRunning:
+			if name.status != nil && name.status.UID == name.spec.UID && name.status.State == changefeed.StateFailed {
+				return fmt.Sprintf("%v has failed: %s", id, tellStatus(name.status))
+			}
 			if w.checker.Behind(name.spec.UID, w.source.head) {
 				return fmt.Sprintf("%v stands at %d, the source at %d; status %s", id, w.checker.feeds[name.spec.UID].checkpoint, w.source.head,
 					tellStatus(name.status))

@@ -21,6 +21,7 @@ type server struct {
 	stalled time.Duration // until then nobody is answered
 	full    time.Duration // until then writes are refused
 	watches []*stream
+	lives   int // how often it was restored: what was sent before reaches nobody after
 }
 
 var (
@@ -122,7 +123,12 @@ func (c *client) request(kind requestKind, do func() (any, error)) (any, error) 
 		w.struck(c.askFault())
 		w.say("%-9s request lost of %s", c.to.name, c.who())
 	} else {
-		w.transmit(c.from, c.to.place, c.life, func() { c.serve(kind, do, back) })
+		lives := c.to.lives
+		w.transmit(c.from, c.to.place, c.life, func() {
+			if c.to.lives == lives {
+				c.serve(kind, do, back)
+			}
+		})
 	}
 	w.after(t.clocked(limit), func() { t.wake(wait, wokenByTime) })
 	if t.park() != wokenByAnswer {
@@ -136,7 +142,12 @@ func (c *client) serve(kind requestKind, do func() (any, error), back func(any, 
 	w := c.world
 	if c.to.stalled > w.now {
 		w.struck(c.stallFault())
-		w.after(c.to.stalled-w.now, func() { c.serve(kind, do, back) })
+		lives := c.to.lives
+		w.after(c.to.stalled-w.now, func() {
+			if c.to.lives == lives {
+				c.serve(kind, do, back)
+			}
+		})
 		return
 	}
 	c.to.advance()

@@ -262,5 +262,4 @@ func tellStatuses(statuses []message.Status) string {
 const (
 	pumpRetryFirst   = 100 * time.Millisecond
 	pumpRetryLongest = 10 * time.Second
-	pumpRetries      = 10
 )

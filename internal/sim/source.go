@@ -3,6 +3,8 @@ package sim
 import (
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 	"time"
 
@@ -17,6 +19,7 @@ type log struct {
 	head    change.Position
 	live    map[string]bool // keys that exist
 	outage  time.Duration   // until then it can't be read
+	swapped time.Duration   // until then another source answers, which nobody has seen before
 	idle    bool
 }
 
@@ -86,6 +89,41 @@ func (s *log) ask(t *task, do func()) error {
 	}
 	w.given(answered)
 	return failed
+}
+
+// page returns the rows of a span as the source held them at a position, at most so many, and the part of the span that they
+// are all of. Every row is at that position, whenever it was written.
+func (s *log) page(span changefeed.Span, at change.Position, most int) ([]change.Change, changefeed.Span) {
+	newest := map[string]*change.Change{}
+	for i := range s.changes {
+		if made := &s.changes[i]; made.Position <= at && span.Contains(made.Key) {
+			newest[string(made.Key)] = made
+		}
+	}
+	var rows []change.Change
+	for _, key := range slices.Sorted(maps.Keys(newest)) {
+		made := newest[key]
+		if made.Op == change.OpDelete {
+			continue
+		}
+		if len(rows) == most {
+			return rows, changefeed.Span{Start: span.Start, End: []byte(key)}
+		}
+		rows = append(rows, change.Change{Position: at, Index: uint32(len(rows)), Key: made.Key, Op: change.OpRead, After: made.After})
+	}
+	return rows, span
+}
+
+// identity says which source answers. One that nobody knows yet does not tell a changefeed that asks for the first time.
+func (s *log) identity(known string) (string, error) {
+	if s.swapped <= s.world.now {
+		return sourceName, nil
+	}
+	if known == "" {
+		return "", errOutage
+	}
+	s.world.struck(SourceSwap)
+	return "another-source", nil
 }
 
 // read returns the changes of a span above a position, of whole positions, about so many, and how far that is.

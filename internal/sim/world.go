@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"fencerow/changefeed"
+	"fencerow/kv/kvmem"
+	"fencerow/message"
 )
 
 // World is one simulated cluster. It is owned by one goroutine.
@@ -28,6 +30,7 @@ type World struct {
 	source  *log
 	nodes   []*node
 	people  *people
+	past    []message.Envelope // the last commands that were sent, oldest first
 	links   map[[2]int]*link
 	checker *Checker
 	census  Census
@@ -35,10 +38,12 @@ type World struct {
 	observer *Observer
 	author   string // of the transaction that is observed
 
-	faulty bool // faults may begin
-	out    io.Writer
-	nonces int
-	failed error
+	backup   *kvmem.Machine // of the records; nil when there is none, or it was used
+	restores int
+	faulty   bool // faults may begin
+	out      io.Writer
+	nonces   int
+	failed   error
 }
 
 // event is something that happens at a moment. Events of one moment happen in the order in which they were made.

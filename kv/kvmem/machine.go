@@ -34,6 +34,8 @@ const (
 	// revisionFirst is the revision of an empty store.
 	revisionFirst = 1
 	btreeDegree   = 16
+	// leasesLost is above what was granted after any backup.
+	leasesLost = 1 << 20
 )
 
 // Machine is the state of one etcd cluster. It is not safe for concurrent use. Byte slices that it returns are shared:
@@ -94,11 +96,11 @@ func (m *Machine) Compacted() int64 { return m.compacted }
 func (m *Machine) ClusterID() uint64 { return m.clusterID }
 
 // Clone returns a copy without watches, as a backup of it would be restored. Restored by etcd's own tool, a backup comes
-// back under another cluster id (0 keeps it), and with bump, its revisions jump.
+// back under another cluster id (0 keeps it), and with bump, its revisions jump. Ids of leases are never given again.
 func (m *Machine) Clone(clusterID uint64, bump int64) *Machine {
 	restored := NewMachine(cmp.Or(clusterID, m.clusterID))
 	restored.revision, restored.compacted, restored.now = m.revision+bump, m.compacted, m.now
-	restored.log, restored.logged, restored.lastLease = slices.Clone(m.log), m.logged, m.lastLease
+	restored.log, restored.logged, restored.lastLease = slices.Clone(m.log), m.logged, m.lastLease+leasesLost
 	m.items.Ascend(func(i *item) bool {
 		restored.items.ReplaceOrInsert(&item{key: i.key, versions: slices.Clone(i.versions)})
 		return true

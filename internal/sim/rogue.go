@@ -1,0 +1,76 @@
+package sim
+
+import (
+	"fencerow/changefeed"
+	"fencerow/fence"
+	"fencerow/message"
+)
+
+const (
+	// pastMax is how many commands are kept to come again.
+	pastMax = 200
+	// burst is how many come at a time.
+	burst = 6
+	// poisoned is above every epoch that a cluster comes to by itself.
+	poisoned = 1 << 40
+)
+
+// remember keeps a command, so that it can come again.
+func (w *World) remember(env message.Envelope) {
+	if !env.Body.Kind().Down() {
+		return
+	}
+	if len(w.past) == pastMax {
+		w.past = append(w.past[:0], w.past[1:]...)
+	}
+	w.past = append(w.past, env)
+}
+
+// echo has some commands of the past arrive again, whoever has sent them.
+func (w *World) echo() {
+	for range burst {
+		if len(w.past) == 0 {
+			return
+		}
+		env := w.past[w.rng.IntN(len(w.past))]
+		if to := w.lifeOf(env.To); to != nil {
+			w.struck(Echo)
+			w.after(w.between(0, w.plan.DelayMax), func() { to.receive(env) })
+		}
+	}
+}
+
+// rogue has a broken node send commands that nobody may send: under epoch 0, under one that no record has, in the place of
+// the owner, or for a uid that there never was.
+func (w *World) rogue() {
+	for range burst {
+		to := w.people.someone()
+		if len(w.past) == 0 || to == nil {
+			return
+		}
+		env := w.past[w.rng.IntN(len(w.past))]
+		env.To = to.id
+		switch w.rng.IntN(5) {
+		case 0:
+			env.Epoch = 0
+		case 1:
+			env.Epoch = fence.Epoch(poisoned + w.rng.IntN(poisoned))
+		case 2:
+			env.From, env.Epoch = "nobody", w.epochOf(env.ID)
+		case 3:
+			env.UID = changefeed.UID(w.word("uid-"))
+		default:
+			env.Epoch = fence.Next(env.Epoch, 0, 0)
+		}
+		w.struck(Rogue)
+		w.after(w.between(0, w.plan.DelayMax), func() { to.receive(env) })
+	}
+}
+
+// epochOf is the epoch that stands.
+func (w *World) epochOf(id changefeed.ID) fence.Epoch {
+	if epoch := w.checker.name(id).epoch; epoch != nil {
+		return epoch.Epoch
+	}
+	return 0
+}
