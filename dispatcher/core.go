@@ -76,12 +76,19 @@ func NewCore(config CoreConfig) *Core {
 	return core
 }
 
-// Step takes an input in and returns what is to be done, in order.
+// Step takes an input in and returns what is to be done, in order. The core keeps nothing of it: an answer to a Bootstrap
+// may be large.
 func (c *Core) Step(now changefeed.Time, input Input) []Effect {
+	c.step(now, input)
+	effects := c.effects
 	c.effects = nil
+	return effects
+}
+
+func (c *Core) step(now changefeed.Time, input Input) {
 	if c.ended {
 		c.afterSession(now, input)
-		return c.effects
+		return
 	}
 	switch in := input.(type) {
 	case Listed:
@@ -112,7 +119,6 @@ func (c *Core) Step(now changefeed.Time, input Input) []Effect {
 		c.heartbeat(now)
 	}
 	c.answerClose()
-	return c.effects
 }
 
 // settle does what follows from the new state, whatever the input was.

@@ -29,7 +29,7 @@ type dispatcher struct {
 	cancelled bool
 	graceEnds changefeed.Time // when a stop at once becomes a cancel; 0 when it does not
 
-	covered bool // the watermark covers it
+	covered int  // 1 + its place under the watermark; 0: it is not covered
 	queued  bool // in the queue of those whose progress is to be told
 	changed bool // its state is to be told
 }
@@ -248,7 +248,7 @@ func (c *Core) reported(in Reported) {
 	if (before.Fault == nil) != (in.Progress.Fault == nil) || before.SourceID != in.Progress.SourceID {
 		c.report.stateChanged(d)
 	}
-	c.report.progressed(d)
+	c.report.progressed(d, &before)
 }
 
 // evict voids every token up to the eviction's: those that run are revoked, and those that come later are refused.

@@ -25,10 +25,18 @@ const (
 	changedMax = 1024
 )
 
+// covered is a dispatcher under the watermark, and how far it is: the minimum is found without a look at each of many
+// dispatchers.
+type covered struct {
+	mark     change.Mark
+	resolved change.Position
+	d        *dispatcher
+}
+
 // report is what is to be told to the owner, and what was.
 type report struct {
 	set      message.Digest
-	covered  map[*dispatcher]struct{}
+	covered  []covered
 	stale    bool        // the watermark is to be computed again
 	lowest   *dispatcher // of the covered ones, by mark, then token
 	mark     change.Position
@@ -91,35 +99,45 @@ func (r *report) stateChanged(d *dispatcher) {
 	r.cover(d)
 }
 
-// progressed has the dispatcher's progress told in its turn.
-func (r *report) progressed(d *dispatcher) {
+// progressed has the dispatcher's progress taken into the watermark, and told in its turn if the watermark does not say
+// it: what was written, or read of a snapshot, or what it waits for. So a source that moves on elsewhere costs nothing.
+func (r *report) progressed(d *dispatcher, before *Progress) {
 	r.cover(d)
-	if d.covered {
-		r.stale = true
+	if d.covered == 0 {
+		r.enqueue(d)
+		return
 	}
-	r.enqueue(d)
+	r.covered[d.covered-1] = covered{mark: d.progress.Mark, resolved: d.progress.Resolved, d: d}
+	r.stale = true
+	now := &d.progress
+	if now.Changes != before.Changes || now.SnapshotRows != before.SnapshotRows || now.WaitingOn != before.WaitingOn ||
+		now.Fault != before.Fault {
+		r.enqueue(d)
+	}
 }
 
 // cover puts a dispatcher that runs and knows its mark under the watermark.
 func (r *report) cover(d *dispatcher) {
-	if d.covered || d.state != message.DispatcherRunning || !d.progress.Known {
+	if d.covered != 0 || d.state != message.DispatcherRunning || !d.progress.Known {
 		return
 	}
-	if r.covered == nil {
-		r.covered = make(map[*dispatcher]struct{})
-	}
-	d.covered, r.stale = true, true
-	r.covered[d] = struct{}{}
+	r.covered = append(r.covered, covered{mark: d.progress.Mark, resolved: d.progress.Resolved, d: d})
+	d.covered, r.stale = len(r.covered), true
 	r.set.Add(d.span, d.token)
 }
 
 // uncover takes a dispatcher out from under the watermark.
 func (r *report) uncover(d *dispatcher) {
-	if d.covered {
-		d.covered, r.stale = false, true
-		delete(r.covered, d)
-		r.set.Remove(d.span, d.token)
+	if d.covered == 0 {
+		return
 	}
+	last := len(r.covered) - 1
+	r.covered[d.covered-1] = r.covered[last]
+	r.covered[d.covered-1].d.covered = d.covered
+	r.covered[last] = covered{}
+	r.covered = r.covered[:last]
+	d.covered, r.stale = 0, true
+	r.set.Remove(d.span, d.token)
 }
 
 func (r *report) enqueue(d *dispatcher) {
@@ -144,26 +162,28 @@ func (r *report) watermark() (mark, resolved change.Position) {
 		return r.mark, r.resolved
 	}
 	r.stale, r.lowest, r.mark, r.resolved = false, nil, 0, 0
-	for d := range r.covered { // a minimum does not depend on the order
-		if r.lowest == nil {
-			r.resolved = d.progress.Resolved
+	var lowest *covered
+	for i := range r.covered {
+		one := &r.covered[i]
+		if lowest == nil || lower(one, lowest) {
+			lowest = one
 		}
-		if r.lowest == nil || lower(d, r.lowest) {
-			r.lowest = d
+		if i == 0 || one.resolved < r.resolved {
+			r.resolved = one.resolved
 		}
-		r.resolved = min(r.resolved, d.progress.Resolved)
 	}
-	if r.lowest != nil {
-		r.mark = r.lowest.progress.Mark.Whole()
+	if lowest != nil {
+		r.lowest, r.mark = lowest.d, lowest.mark.Whole()
 	}
 	return r.mark, r.resolved
 }
 
-func lower(a, b *dispatcher) bool {
-	if c := a.progress.Mark.Compare(b.progress.Mark); c != 0 {
+// lower compares marks, then tokens, so that the order in which dispatchers were covered decides nothing.
+func lower(a, b *covered) bool {
+	if c := a.mark.Compare(b.mark); c != 0 {
 		return c < 0
 	}
-	return a.token.OlderThan(b.token)
+	return a.d.token.OlderThan(b.d.token)
 }
 
 // tell sends one status to the owner at once, as the answer to what it asked. Without an owner that has bootstrapped
@@ -231,6 +251,7 @@ func (c *Core) changedStatuses(now changefeed.Time) []message.Status {
 	for ; taken < len(r.states) && len(told) < changedMax; taken++ {
 		if d := r.states[taken]; d.changed {
 			d.changed = false
+			d.queued = d.queued && d.state != message.DispatcherRunning // its progress is told with this
 			include(d)
 		}
 	}

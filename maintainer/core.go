@@ -76,6 +76,8 @@ type Core struct {
 	evictions   map[changefeed.NodeID]record.Eviction // whose records are stored, as far as was told
 	seq         fence.Seq
 	doubt       retried         // about the ownership: the record is being read
+	workedAt    changefeed.Time // when all spans that are under way were looked at
+	stallSeenAt changefeed.Time // when it was looked at why nothing goes on
 	leavingAt   changefeed.Time // since when this node stops; 0: it does not
 	nextBalance changefeed.Time
 	nextBorders changefeed.Time

@@ -19,6 +19,9 @@ func (c *Core) advanceActive() {
 		return
 	}
 	c.adoptAnswers()
+	if c.phase == phaseActive && c.tooSoon() {
+		return
+	}
 	if c.phase == phaseActive {
 		c.work()
 	}
@@ -32,6 +35,22 @@ func (c *Core) advanceActive() {
 	c.progress()
 	c.poll()
 	c.watchStall()
+}
+
+// When more spans than workSmall are under way they are not all looked at with every message, but every workPause:
+// else 10,000 spans of a lost node would be looked at 10,000 times.
+const (
+	workSmall = 256
+	workPause = 10 * millisecond
+)
+
+// tooSoon reports whether the many spans that are under way were looked at a moment ago.
+func (c *Core) tooSoon() bool {
+	if len(c.cover.unsettled) > workSmall && c.now.At.Sub(c.workedAt) < workPause {
+		return true
+	}
+	c.workedAt = c.now.At
+	return false
 }
 
 // work asks again for what was asked and not confirmed, and gives up what lost nodes ran.
@@ -261,7 +280,28 @@ func (c *Core) poll() {
 
 // recount takes the host's watermark from its cells' own marks, when all of them were told. One that is missing twice
 // in a row is not running there, whatever became of the message that said so; once may be an older list that came late.
+// All cells are looked at only if one is missing.
 func (c *Core) recount(h *host, statuses []message.Status) {
+	present, lowest := uint64(0), h.mark
+	for i := range statuses {
+		cell := c.cellOf(h, &statuses[i])
+		if cell == nil || cell.state != cellRunning {
+			continue
+		}
+		cell.tries = 0
+		if whole := cell.mark.Whole(); present == 0 || whole < lowest {
+			lowest = whole
+		}
+		present++
+	}
+	if present == h.set.Count {
+		h.mark = max(h.mark, lowest)
+		return
+	}
+	c.recountAll(h, statuses)
+}
+
+func (c *Core) recountAll(h *host, statuses []message.Status) {
 	told := make(map[fence.Token]bool, len(statuses))
 	for i := range statuses {
 		told[statuses[i].Token] = true

@@ -18,6 +18,7 @@ type cover struct {
 	whole     changefeed.Span
 	tree      *btree.BTreeG[*cell]
 	unsettled []*cell
+	probe     cell // what is looked for in the tree
 }
 
 func newCover(whole changefeed.Span, mark change.Mark) *cover {
@@ -89,7 +90,8 @@ func (v *cover) settle(cell *cell) {
 
 // find returns the cell of exactly this span, or nil.
 func (v *cover) find(span changefeed.Span) *cell {
-	found, ok := v.tree.Get(&cell{span: changefeed.Span{Start: span.Start}})
+	v.probe.span = span
+	found, ok := v.tree.Get(&v.probe)
 	if !ok || !found.span.Equal(span) {
 		return nil
 	}
@@ -98,8 +100,9 @@ func (v *cover) find(span changefeed.Span) *cell {
 
 // at returns the cell that holds the key, or nil.
 func (v *cover) at(key []byte) *cell {
+	v.probe.span = changefeed.Span{Start: key}
 	var found *cell
-	v.tree.DescendLessOrEqual(&cell{span: changefeed.Span{Start: key}}, func(last *cell) bool {
+	v.tree.DescendLessOrEqual(&v.probe, func(last *cell) bool {
 		found = last
 		return false
 	})
@@ -156,9 +159,15 @@ func (v *cover) join(left, right *cell) {
 	})
 }
 
-// carve makes room for a span that lies over ranges only of which nothing is known, and returns its new cell, absent still. It returns nil
-// if something else is known of a part of it, so that the cover never overlaps.
+// carve makes room for a span that lies over ranges only of which nothing is known, and returns its new cell, absent
+// still. It returns nil if something else is known of a part of it, so that the cover never overlaps.
 func (v *cover) carve(span changefeed.Span) *cell {
+	if around := v.at(span.Start); around != nil && around.span.Encloses(span) {
+		if around.state != cellAbsent || !around.unknown {
+			return nil
+		}
+		return v.carveOut(around, span)
+	}
 	over := v.overlapping(span)
 	for _, absent := range over {
 		if absent.state != cellAbsent || !absent.unknown {
@@ -178,5 +187,32 @@ func (v *cover) carve(span changefeed.Span) *cell {
 	}
 	carved := &cell{span: span, mark: mark, state: cellAbsent}
 	v.add(carved)
+	return carved
+}
+
+// carveOut is carve within one cell, which becomes what is left before the span, or after it, or the span itself: a
+// bootstrap of a million spans does it a million times.
+func (v *cover) carveOut(around *cell, span changefeed.Span) *cell {
+	whole := around.span
+	before, after := bytes.Compare(whole.Start, span.Start) < 0, !bytes.Equal(whole.End, span.End)
+	if !before && !after {
+		around.unknown = false
+		return around
+	}
+	carved := &cell{span: span, mark: around.mark, state: cellAbsent}
+	switch {
+	case before:
+		around.span.End = span.Start // it keeps its place in the tree
+		if after {
+			v.add(&cell{span: changefeed.Span{Start: span.End, End: whole.End}, mark: around.mark, state: cellAbsent, unknown: true})
+		}
+		v.add(carved)
+	default:
+		v.tree.ReplaceOrInsert(carved) // it takes the place of the cell around it
+		carved.index = -1
+		v.unsettle(carved)
+		around.span.Start = span.End
+		v.tree.ReplaceOrInsert(around)
+	}
 	return carved
 }

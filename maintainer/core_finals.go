@@ -56,6 +56,9 @@ func (f *finals) add(span changefeed.Span, mark change.Mark, token fence.Token) 
 // newest returns the highest token that stopped in a part of the span.
 func (f *finals) newest(span changefeed.Span) fence.Token {
 	var out fence.Token
+	if f.tree.Len() == 0 {
+		return out
+	}
 	for _, known := range overlapping(f.tree, span, &final{span: span}) {
 		if out.OlderThan(known.token) {
 			out = known.token

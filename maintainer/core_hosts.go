@@ -6,6 +6,7 @@ import (
 
 	"fencerow/change"
 	"fencerow/changefeed"
+	"fencerow/fence"
 	"fencerow/message"
 	"fencerow/record"
 )
@@ -228,6 +229,7 @@ func (c *Core) advanceAsking() {
 // told is what one host said of one dispatcher.
 type told struct {
 	host   *host
+	token  fence.Token
 	status *message.Status
 }
 
@@ -241,17 +243,21 @@ func (c *Core) buildCover() {
 // adoptAnswers takes in the answers to Bootstraps that were not taken in yet, also of nodes that joined or answered
 // late: what lies over ranges that nobody runs is adopted, all else is stopped.
 func (c *Core) adoptAnswers() (some bool) {
-	var all []told
+	count := 0
+	for _, h := range c.hosts {
+		count += len(h.reply)
+	}
+	if count == 0 {
+		return false
+	}
+	all := make([]told, 0, count)
 	for _, h := range c.hosts {
 		for i := range h.reply {
-			all = append(all, told{host: h, status: &h.reply[i]})
+			all = append(all, told{host: h, token: h.reply[i].Token, status: &h.reply[i]})
 		}
 		h.reply = nil
 	}
-	if len(all) == 0 {
-		return false
-	}
-	slices.SortStableFunc(all, func(a, b told) int { return b.status.Token.Compare(a.status.Token) })
+	slices.SortStableFunc(all, func(a, b told) int { return b.token.Compare(a.token) })
 	for _, item := range all {
 		c.adoptOne(item.host, item.status)
 	}

@@ -45,7 +45,10 @@ func (c *Core) watchStall() {
 	if c.phase > phaseActive {
 		return
 	}
-	stalled := c.stall()
+	stalled := r.stalled
+	if c.stallDue() {
+		stalled = c.stall()
+	}
 	if stalled == nil {
 		r.stalled = nil
 		if c.cover != nil && len(c.cover.unsettled) == 0 {
@@ -60,6 +63,18 @@ func (c *Core) watchStall() {
 		stalled.Since = r.stalled.Since
 	}
 	r.stalled, r.state = stalled, changefeed.StateStalled
+}
+
+// stallSmall is up to how many spans the reason of a stall is looked for in every step. Of more it is every heartbeat:
+// to find the lowest, all may have to be looked at.
+const stallSmall = 10_000
+
+func (c *Core) stallDue() bool {
+	if c.cover != nil && c.cover.len() > stallSmall && c.now.At.Sub(c.stallSeenAt) < c.cfg.Heartbeat {
+		return false
+	}
+	c.stallSeenAt = c.now.At
+	return true
 }
 
 // stall returns why nothing goes on, nil if it does.

@@ -35,7 +35,7 @@ type life struct {
 	peers       *peer.Peers
 	dispatchers *dispatcher.Host
 	maintainers *maintainer.Host
-	statuses    *statuses
+	statuses    *records.Statuses
 	epochs      *epochstore.Watch
 	nodes       *epochstore.Watch
 	handoffs    *epochstore.Watch
@@ -63,8 +63,9 @@ func (p *process) newLife(ctx context.Context) (*life, error) {
 	id := changefeed.NodeID(uuid.NewString())
 	l := &life{
 		process: p, id: id, session: session, store: p.store, metrics: p.metrics,
-		log: p.log.With(zap.String("node", string(id))), statuses: newStatuses(p.store), leavingSoon: make(chan struct{}, 1),
+		log: p.log.With(zap.String("node", string(id))), leavingSoon: make(chan struct{}, 1),
 	}
+	l.statuses = records.NewStatuses(p.store, l.nodesKnown)
 	if err := l.build(ctx); err != nil {
 		return nil, errors.Join(err, session.Close(context.WithoutCancel(ctx)))
 	}
@@ -142,7 +143,7 @@ func (l *life) run(ctx context.Context) error {
 		return errors.Join(err, ignoreOver(group.Wait()), l.session.Close(context.WithoutCancel(ctx)))
 	}
 	for _, run := range []func(context.Context) error{
-		l.peers.Run, l.statuses.run, l.epochs.Run, l.nodes.Run, l.handoffs.Run, l.drains.Run, l.evictions.Run,
+		l.peers.Run, l.statuses.Run, l.epochs.Run, l.nodes.Run, l.handoffs.Run, l.drains.Run, l.evictions.Run,
 		func(ctx context.Context) error { return l.readEpochs(ctx, registration.Revision) },
 		l.readNodes, l.readHandoffs, l.readDrains, l.readEvictions,
 	} {

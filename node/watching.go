@@ -62,7 +62,7 @@ func (l *life) listEpochs(ctx context.Context, changes []epochstore.Change) erro
 func (l *life) observeEpoch(ctx context.Context, change epochstore.Change) error {
 	if change.Deleted {
 		l.dispatchers.Deleted(change.Ref.ID)
-		l.statuses.forget(change.Ref.ID)
+		l.statuses.Forget(change.Ref.ID)
 		return l.maintainers.Deleted(ctx, change.Ref.ID)
 	}
 	own, ok := records.Ownership(change)
@@ -71,7 +71,7 @@ func (l *life) observeEpoch(ctx context.Context, change epochstore.Change) error
 		return nil
 	}
 	if own.Record.Owner != l.id {
-		l.statuses.forget(own.ID)
+		l.statuses.Forget(own.ID)
 	}
 	l.dispatchers.Observed(own.ID, own.Record)
 	return l.maintainers.Observed(ctx, own)
@@ -220,6 +220,14 @@ const handOverMax = 10 * time.Second
 
 // handOverLook is how often a leaving node looks whether anything is left.
 const handOverLook = 20 * time.Millisecond
+
+// nodesKnown counts the nodes of the cluster.
+func (l *life) nodesKnown() int {
+	if list := l.known.Load(); list != nil {
+		return len(list.Nodes)
+	}
+	return 1
+}
 
 // successors counts the other nodes that can take over.
 func (l *life) successors() int {

@@ -131,8 +131,11 @@ func decodeStatuses(encoded []*peerpb.Status) ([]message.Status, error) {
 			return nil, err
 		}
 		statuses = append(statuses, message.Status{
-			Span: decodeSpan(status.GetSpan()), Token: decodeToken(status.GetToken()), SpecRevision: status.GetSpecRevision(),
-			State: message.DispatcherState(state), Mark: decodeMark(status.GetMark()), Known: status.GetKnown(),
+			Span:         changefeed.Span{Start: orNil(status.GetStart()), End: orNil(status.GetEnd())},
+			Token:        fence.Mint(fence.Epoch(status.GetEpoch()), fence.Seq(status.GetSeq())),
+			SpecRevision: status.GetSpecRevision(), State: message.DispatcherState(state),
+			Mark:     change.Mark{Position: change.Position(status.GetPosition()), Index: status.GetIndex()},
+			Known:    status.GetKnown(),
 			Resolved: change.Position(status.GetResolved()), Fault: decodeFault(status.GetFault()),
 			SourceID: status.GetSourceId(), SnapshotRows: status.GetSnapshotRows(), SnapshotTotal: status.GetSnapshotTotal(),
 			Changes: status.GetChanges(), Bytes: status.GetBytes(), WaitingOn: status.GetWaitingOn(),

@@ -91,8 +91,9 @@ func encodeStatuses(statuses []message.Status) []*peerpb.Status {
 
 func encodeStatus(status *message.Status) *peerpb.Status {
 	return &peerpb.Status{
-		Span: encodeSpan(status.Span), Token: encodeToken(status.Token), SpecRevision: status.SpecRevision,
-		State: uint32(status.State), Mark: encodeMark(status.Mark), Known: status.Known, Resolved: uint64(status.Resolved),
+		Start: status.Span.Start, End: status.Span.End, Epoch: uint64(status.Token.Epoch()), Seq: uint64(status.Token.Seq()),
+		SpecRevision: status.SpecRevision, State: uint32(status.State), Position: uint64(status.Mark.Position),
+		Index: status.Mark.Index, Known: status.Known, Resolved: uint64(status.Resolved),
 		Fault: encodeFault(status.Fault), SourceId: status.SourceID, SnapshotRows: status.SnapshotRows,
 		SnapshotTotal: status.SnapshotTotal, Changes: status.Changes, Bytes: status.Bytes, WaitingOn: status.WaitingOn,
 		WaitingForNanoseconds: int64(status.WaitingFor),

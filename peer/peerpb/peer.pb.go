@@ -862,13 +862,17 @@ func (x *Fault) GetCause() string {
 	return ""
 }
 
+// Status is flat, since there may be a million in the answers to the Bootstraps of one changefeed.
 type Status struct {
 	state                 protoimpl.MessageState `protogen:"open.v1"`
-	Span                  *Span                  `protobuf:"bytes,1,opt,name=span,proto3" json:"span,omitempty"`
-	Token                 *Token                 `protobuf:"bytes,2,opt,name=token,proto3" json:"token,omitempty"`
+	Start                 []byte                 `protobuf:"bytes,16,opt,name=start,proto3" json:"start,omitempty"`
+	End                   []byte                 `protobuf:"bytes,17,opt,name=end,proto3" json:"end,omitempty"`
+	Epoch                 uint64                 `protobuf:"varint,18,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	Seq                   uint64                 `protobuf:"varint,19,opt,name=seq,proto3" json:"seq,omitempty"`
 	SpecRevision          int64                  `protobuf:"varint,3,opt,name=spec_revision,json=specRevision,proto3" json:"spec_revision,omitempty"`
 	State                 uint32                 `protobuf:"varint,4,opt,name=state,proto3" json:"state,omitempty"`
-	Mark                  *Mark                  `protobuf:"bytes,5,opt,name=mark,proto3" json:"mark,omitempty"`
+	Position              uint64                 `protobuf:"varint,20,opt,name=position,proto3" json:"position,omitempty"`
+	Index                 uint32                 `protobuf:"varint,21,opt,name=index,proto3" json:"index,omitempty"`
 	Known                 bool                   `protobuf:"varint,6,opt,name=known,proto3" json:"known,omitempty"`
 	Resolved              uint64                 `protobuf:"varint,7,opt,name=resolved,proto3" json:"resolved,omitempty"`
 	Fault                 *Fault                 `protobuf:"bytes,8,opt,name=fault,proto3" json:"fault,omitempty"`
@@ -913,18 +917,32 @@ func (*Status) Descriptor() ([]byte, []int) {
 	return file_peer_proto_rawDescGZIP(), []int{10}
 }
 
-func (x *Status) GetSpan() *Span {
+func (x *Status) GetStart() []byte {
 	if x != nil {
-		return x.Span
+		return x.Start
 	}
 	return nil
 }
 
-func (x *Status) GetToken() *Token {
+func (x *Status) GetEnd() []byte {
 	if x != nil {
-		return x.Token
+		return x.End
 	}
 	return nil
+}
+
+func (x *Status) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
+func (x *Status) GetSeq() uint64 {
+	if x != nil {
+		return x.Seq
+	}
+	return 0
 }
 
 func (x *Status) GetSpecRevision() int64 {
@@ -941,11 +959,18 @@ func (x *Status) GetState() uint32 {
 	return 0
 }
 
-func (x *Status) GetMark() *Mark {
+func (x *Status) GetPosition() uint64 {
 	if x != nil {
-		return x.Mark
+		return x.Position
 	}
-	return nil
+	return 0
+}
+
+func (x *Status) GetIndex() uint32 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
 }
 
 func (x *Status) GetKnown() bool {
@@ -1691,13 +1716,16 @@ const file_peer_proto_rawDesc = "" +
 	"\x06detail\x18\x04 \x01(\tR\x06detail\x12\x12\n" +
 	"\x04cure\x18\x05 \x01(\tR\x04cure\x12\x1c\n" +
 	"\tpermanent\x18\x06 \x01(\bR\tpermanent\x12\x14\n" +
-	"\x05cause\x18\a \x01(\tR\x05cause\"\x9b\x04\n" +
-	"\x06Status\x12*\n" +
-	"\x04span\x18\x01 \x01(\v2\x16.fencerow.peer.v1.SpanR\x04span\x12-\n" +
-	"\x05token\x18\x02 \x01(\v2\x17.fencerow.peer.v1.TokenR\x05token\x12#\n" +
+	"\x05cause\x18\a \x01(\tR\x05cause\"\xa8\x04\n" +
+	"\x06Status\x12\x14\n" +
+	"\x05start\x18\x10 \x01(\fR\x05start\x12\x10\n" +
+	"\x03end\x18\x11 \x01(\fR\x03end\x12\x14\n" +
+	"\x05epoch\x18\x12 \x01(\x04R\x05epoch\x12\x10\n" +
+	"\x03seq\x18\x13 \x01(\x04R\x03seq\x12#\n" +
 	"\rspec_revision\x18\x03 \x01(\x03R\fspecRevision\x12\x14\n" +
-	"\x05state\x18\x04 \x01(\rR\x05state\x12*\n" +
-	"\x04mark\x18\x05 \x01(\v2\x16.fencerow.peer.v1.MarkR\x04mark\x12\x14\n" +
+	"\x05state\x18\x04 \x01(\rR\x05state\x12\x1a\n" +
+	"\bposition\x18\x14 \x01(\x04R\bposition\x12\x14\n" +
+	"\x05index\x18\x15 \x01(\rR\x05index\x12\x14\n" +
 	"\x05known\x18\x06 \x01(\bR\x05known\x12\x1a\n" +
 	"\bresolved\x18\a \x01(\x04R\bresolved\x12-\n" +
 	"\x05fault\x18\b \x01(\v2\x17.fencerow.peer.v1.FaultR\x05fault\x12\x1b\n" +
@@ -1709,7 +1737,7 @@ const file_peer_proto_rawDesc = "" +
 	"\x05bytes\x18\r \x01(\x04R\x05bytes\x12\x1d\n" +
 	"\n" +
 	"waiting_on\x18\x0e \x01(\tR\twaitingOn\x126\n" +
-	"\x17waiting_for_nanoseconds\x18\x0f \x01(\x03R\x15waitingForNanoseconds\"\x8a\x01\n" +
+	"\x17waiting_for_nanoseconds\x18\x0f \x01(\x03R\x15waitingForNanosecondsJ\x04\b\x01\x10\x02J\x04\b\x02\x10\x03J\x04\b\x05\x10\x06\"\x8a\x01\n" +
 	"\tBootstrap\x12\x1b\n" +
 	"\tspec_json\x18\x01 \x01(\fR\bspecJson\x12#\n" +
 	"\rspec_revision\x18\x02 \x01(\x03R\fspecRevision\x12\x1b\n" +
@@ -1809,25 +1837,22 @@ var file_peer_proto_depIdxs = []int32{
 	18, // 13: fencerow.peer.v1.Envelope.list_statuses:type_name -> fencerow.peer.v1.ListStatuses
 	21, // 14: fencerow.peer.v1.Envelope.rejected:type_name -> fencerow.peer.v1.Rejected
 	15, // 15: fencerow.peer.v1.Envelope.barrier:type_name -> fencerow.peer.v1.Barrier
-	6,  // 16: fencerow.peer.v1.Status.span:type_name -> fencerow.peer.v1.Span
-	7,  // 17: fencerow.peer.v1.Status.token:type_name -> fencerow.peer.v1.Token
-	8,  // 18: fencerow.peer.v1.Status.mark:type_name -> fencerow.peer.v1.Mark
-	9,  // 19: fencerow.peer.v1.Status.fault:type_name -> fencerow.peer.v1.Fault
-	10, // 20: fencerow.peer.v1.BootstrapReply.dispatchers:type_name -> fencerow.peer.v1.Status
-	6,  // 21: fencerow.peer.v1.Place.span:type_name -> fencerow.peer.v1.Span
-	8,  // 22: fencerow.peer.v1.Place.from:type_name -> fencerow.peer.v1.Mark
-	7,  // 23: fencerow.peer.v1.Stop.token:type_name -> fencerow.peer.v1.Token
-	8,  // 24: fencerow.peer.v1.Stop.at:type_name -> fencerow.peer.v1.Mark
-	10, // 25: fencerow.peer.v1.Statuses.statuses:type_name -> fencerow.peer.v1.Status
-	10, // 26: fencerow.peer.v1.Heartbeat.changed:type_name -> fencerow.peer.v1.Status
-	7,  // 27: fencerow.peer.v1.Rejected.token:type_name -> fencerow.peer.v1.Token
-	0,  // 28: fencerow.peer.v1.Peer.Exchange:input_type -> fencerow.peer.v1.Frame
-	0,  // 29: fencerow.peer.v1.Peer.Exchange:output_type -> fencerow.peer.v1.Frame
-	29, // [29:30] is the sub-list for method output_type
-	28, // [28:29] is the sub-list for method input_type
-	28, // [28:28] is the sub-list for extension type_name
-	28, // [28:28] is the sub-list for extension extendee
-	0,  // [0:28] is the sub-list for field type_name
+	9,  // 16: fencerow.peer.v1.Status.fault:type_name -> fencerow.peer.v1.Fault
+	10, // 17: fencerow.peer.v1.BootstrapReply.dispatchers:type_name -> fencerow.peer.v1.Status
+	6,  // 18: fencerow.peer.v1.Place.span:type_name -> fencerow.peer.v1.Span
+	8,  // 19: fencerow.peer.v1.Place.from:type_name -> fencerow.peer.v1.Mark
+	7,  // 20: fencerow.peer.v1.Stop.token:type_name -> fencerow.peer.v1.Token
+	8,  // 21: fencerow.peer.v1.Stop.at:type_name -> fencerow.peer.v1.Mark
+	10, // 22: fencerow.peer.v1.Statuses.statuses:type_name -> fencerow.peer.v1.Status
+	10, // 23: fencerow.peer.v1.Heartbeat.changed:type_name -> fencerow.peer.v1.Status
+	7,  // 24: fencerow.peer.v1.Rejected.token:type_name -> fencerow.peer.v1.Token
+	0,  // 25: fencerow.peer.v1.Peer.Exchange:input_type -> fencerow.peer.v1.Frame
+	0,  // 26: fencerow.peer.v1.Peer.Exchange:output_type -> fencerow.peer.v1.Frame
+	26, // [26:27] is the sub-list for method output_type
+	25, // [25:26] is the sub-list for method input_type
+	25, // [25:25] is the sub-list for extension type_name
+	25, // [25:25] is the sub-list for extension extendee
+	0,  // [0:25] is the sub-list for field type_name
 }
 
 func init() { file_peer_proto_init() }
