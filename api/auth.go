@@ -109,12 +109,12 @@ func (t Tokens) roleOf(sum [sha256.Size]byte) Role {
 func (s *Server) authorize(r *http.Request, needs Role) error {
 	switch role := s.role(r); {
 	case role >= needs:
-		return nil
+		return s.checkOrigin(r)
 	case role == 0:
-		return &changefeed.Fault{
-			Code: changefeed.CodeAuthRequired, Detail: "a token is needed, and none that is known was sent",
-			Cure: "give --token-file with a token that the node knows",
+		if r.Header.Get("Authorization") != "" {
+			s.limits.guessed(r, s.now())
 		}
+		return tokenNeeded()
 	default:
 		return &changefeed.Fault{
 			Code: changefeed.CodeAuthForbidden, Detail: "a viewer may not change anything",
@@ -129,7 +129,7 @@ func (s *Server) checkHost(r *http.Request) error {
 	if !s.knowsHost(r.Host) {
 		return &changefeed.Fault{
 			Code: changefeed.CodeAuthForbidden, Field: "Host", Value: fmt.Sprintf("%.100q", r.Host),
-			Detail: "is not a name of this node", Cure: "use its address, or the name that it advertises",
+			Detail: "is not a name of this node", Cure: "use its address or the name that it advertises, or give it --http-hosts",
 		}
 	}
 	origin := r.Header.Get("Origin")
@@ -165,6 +165,12 @@ func (s *Server) knowsHost(hostport string) bool {
 			return true
 		}
 	}
-	// With tokens a name is no way in.
-	return !s.config.Tokens.Open()
+	return false
+}
+
+func tokenNeeded() error {
+	return &changefeed.Fault{
+		Code: changefeed.CodeAuthRequired, Detail: "a token is needed, and none that is known was sent",
+		Cure: "give --token-file with a token that the node knows",
+	}
 }

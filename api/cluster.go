@@ -110,7 +110,7 @@ func ask[T any](s *Server, r *http.Request, node record.Node, path string) (T, e
 	if err != nil {
 		return out, fmt.Errorf("api: ask node %s: %w", node.Name, err)
 	}
-	request.Header.Set("Authorization", r.Header.Get("Authorization"))
+	request.Header.Set("Authorization", s.authority(r))
 	request.Header.Set(forwardedMark, string(s.backend.Self()))
 	response, err := s.config.Client.Do(request)
 	if err != nil {

@@ -101,6 +101,9 @@ func writeProblem(w http.ResponseWriter, err error) {
 	if problem.Status == http.StatusUnauthorized {
 		w.Header().Set("WWW-Authenticate", `Bearer realm="cdc-node"`)
 	}
+	if problem.Status == http.StatusTooManyRequests {
+		w.Header().Set("Retry-After", "1")
+	}
 	w.WriteHeader(problem.Status)
 	_ = json.NewEncoder(w).Encode(problem) //nolint:errcheck // the caller is gone; nobody is left to tell
 }

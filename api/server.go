@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/pprof"
 	"strings"
 	"time"
 
@@ -59,11 +60,13 @@ type Server struct {
 	mux      *http.ServeMux
 	checks   checking
 	sessions sessions
+	limits   *limits
+	now      func() time.Time
 }
 
 // New returns a server that works on the backend.
 func New(config Config, backend Backend) *Server {
-	s := &Server{config: config, backend: backend, mux: http.NewServeMux()}
+	s := &Server{config: config, backend: backend, mux: http.NewServeMux(), limits: newLimits(), now: time.Now}
 	if s.config.Client == nil {
 		s.config.Client = &http.Client{}
 	}
@@ -153,13 +156,16 @@ func (s *Server) routes() {
 	}
 	metrics := promhttp.HandlerFor(s.config.Gatherer, promhttp.HandlerOpts{MaxRequestsInFlight: 4})
 	s.mux.HandleFunc("GET /metrics", func(w http.ResponseWriter, r *http.Request) {
-		if err := errors.Join(s.checkHost(r), s.authorize(r, RoleViewer)); err != nil {
+		leave, err := s.admit(r, RoleViewer)
+		if err != nil {
 			writeProblem(w, err)
 			return
 		}
+		defer leave()
 		metrics.ServeHTTP(w, r)
 	})
 	s.console()
+	s.profiles()
 	s.mux.HandleFunc("/", s.unknown)
 }
 
@@ -177,29 +183,66 @@ func (s *Server) console() {
 	}
 }
 
+// profiles are for admins: they show more than a viewer is meant to see, and cost something.
+func (s *Server) profiles() {
+	for path, serve := range map[string]http.HandlerFunc{
+		"": pprof.Index, "profile": pprof.Profile, "trace": pprof.Trace, "symbol": pprof.Symbol,
+	} {
+		s.mux.HandleFunc("GET /debug/pprof/"+path, func(w http.ResponseWriter, r *http.Request) {
+			leave, err := s.admit(r, RoleAdmin)
+			if err != nil {
+				writeProblem(w, err)
+				return
+			}
+			defer leave()
+			serve(w, r)
+		})
+	}
+}
+
 // ServeHTTP answers a request.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	w.Header().Set("Cache-Control", "no-store")
+	w.Header().Set("Referrer-Policy", "no-referrer")
+	w.Header().Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
 	s.mux.ServeHTTP(w, r)
+}
+
+// admit lets a request in that its caller may make, and returns what ends it.
+func (s *Server) admit(r *http.Request, role Role) (leave func(), err error) {
+	if err := s.checkHost(r); err != nil {
+		return nil, err
+	}
+	leave, err = s.limits.enter(r, s.now())
+	if err != nil {
+		return nil, err
+	}
+	if err := s.authorize(r, role); err != nil {
+		leave()
+		return nil, err
+	}
+	return leave, nil
 }
 
 func (s *Server) answer(role Role, h handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if err := s.checkHost(r); err != nil {
+		leave, err := s.admit(r, role)
+		if err != nil {
 			writeProblem(w, err)
 			return
 		}
-		if err := s.authorize(r, role); err != nil {
-			writeProblem(w, err)
-			return
-		}
+		defer leave()
+		_ = http.NewResponseController(w).SetReadDeadline(s.now().Add(requestMax)) //nolint:errcheck // a writer without deadlines is a test's
 		ctx, cancel := context.WithTimeout(r.Context(), longest(r))
 		defer cancel()
 		r.Body = http.MaxBytesReader(w, r.Body, bodyBytesMax)
 		out, err := h(r.WithContext(ctx))
 		if err != nil {
 			s.logFailure(r, err)
+			if fault := changefeed.AsFault(err, ""); fault.Code == changefeed.CodeAuthRequired {
+				s.limits.guessed(r, s.now())
+			}
 			writeProblem(w, err)
 			return
 		}

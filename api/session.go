@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"net/http"
+	"strings"
 	"sync"
 	"time"
 
@@ -89,8 +90,12 @@ func sessionCookie(value string, seconds int) *http.Cookie {
 
 // role returns what the caller may do, by a token or by a session; 0 is nothing.
 func (s *Server) role(r *http.Request) Role {
-	role := s.config.Tokens.Role(r.Header.Get("Authorization"))
-	if sum, ok := s.sessions.token(r, time.Now()); ok {
+	authorization := r.Header.Get("Authorization")
+	role := s.config.Tokens.Role(authorization)
+	if text, found := strings.CutPrefix(authorization, forwardScheme+" "); found {
+		role = max(role, s.config.Tokens.ofForwarded(text, s.now()))
+	}
+	if sum, ok := s.sessions.token(r, s.now()); ok {
 		role = max(role, s.config.Tokens.roleOf(sum))
 	}
 	return role
@@ -118,7 +123,7 @@ func (s *Server) logIn(r *http.Request) (reply, error) {
 		}
 	}
 	s.sessions.end(r) // of whoever was logged in here before
-	cookie := s.sessions.begin(given.Token, time.Now())
+	cookie := s.sessions.begin(given.Token, s.now())
 	cookie.Secure = r.TLS != nil
 	return reply{status: http.StatusOK, cookie: cookie, body: shape.Session{Role: role.String()}}, nil
 }

@@ -17,6 +17,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -134,7 +135,11 @@ func startSecureEtcd(t *testing.T, a *authority, name, user string, prefixes ...
 	do(open.UserAdd(ctx, user, dataPassword))
 	do(open.RoleAdd(ctx, "data"))
 	for _, prefix := range prefixes {
-		do(open.RoleGrantPermission(ctx, "data", prefix, clientv3.GetPrefixRangeEnd(prefix), clientv3.PermissionType(clientv3.PermReadWrite)))
+		kind := clientv3.PermReadWrite
+		if rest, found := strings.CutPrefix(prefix, "read "); found {
+			prefix, kind = rest, clientv3.PermRead
+		}
+		do(open.RoleGrantPermission(ctx, "data", prefix, clientv3.GetPrefixRangeEnd(prefix), clientv3.PermissionType(kind)))
 	}
 	do(open.UserGrantRole(ctx, user, "data"))
 	_, err = open.AuthEnable(ctx)
@@ -147,8 +152,10 @@ func startSecureEtcd(t *testing.T, a *authority, name, user string, prefixes ...
 // prefixes and tokens that expire, peers and HTTP with certificates of one authority, and bearer tokens. No secret shows.
 func TestSecuredCluster(t *testing.T) {
 	a := newAuthority(t)
-	control := startSecureEtcd(t, a, "control", "records", "/cdc/")
-	data := startSecureEtcd(t, a, "data", "copier", "/orders/", "/copy/", "/cdc-claims/")
+	// The permissions that docs/security.md names, and no others.
+	control := startSecureEtcd(t, a, "control", "records", "/cdc/default/")
+	clusterID := strconv.FormatUint(clusterOf(t, control), 16)
+	data := startSecureEtcd(t, a, "data", "copier", "read /orders/", "/copy/", "/cdc-claims/"+clusterID+"/", "/cdc-claims/targets")
 	password := filepath.Join(a.dir, "password")
 	require.NoError(t, os.WriteFile(password, []byte(dataPassword+"\n"), 0o600))
 	tokens := filepath.Join(a.dir, "tokens")
@@ -345,6 +352,13 @@ func TestSecuredCluster(t *testing.T) {
 		require.NotContains(t, seen.String(), secret)
 	}
 	require.Contains(t, seen.String(), "${env:COPIER_PASSWORD}", "references are shown as they were written")
+}
+
+func clusterOf(t *testing.T, m *member) uint64 {
+	t.Helper()
+	got, err := m.client.Get(t.Context(), "/cdc/default/meta")
+	require.NoError(t, err)
+	return got.Header.ClusterId
 }
 
 func isClosed(done <-chan struct{}) bool {

@@ -76,6 +76,7 @@ type Config struct {
 	AdvertisePeer string
 	TLS           TLSFiles // peer and HTTP
 	HTTPTokenFile string
+	HTTPHosts     []string // names that this node goes by beside its addresses and what it advertises
 	AllowOpenAPI  bool
 
 	SessionTTL     time.Duration
@@ -184,6 +185,10 @@ func (c Config) validate() error {
 	}
 	if c.TLS.Enabled() && (c.TLS.Cert == "" || c.TLS.Key == "" || c.TLS.CA == "") {
 		refuse("tls-cert, --tls-key, --tls-ca", "", "must be given together", "give all three files")
+	}
+	if c.TLS.Enabled() && len(c.Etcd) == 0 && (c.EtcdTLS.Cert == "" || c.EtcdTLS.CA == "") {
+		refuse("etcd-cert, --etcd-key, --etcd-ca", "", "are missing: with TLS the embedded etcd must not listen in plain text",
+			"give a certificate that names the addresses of the embedded member, or an etcd of your own with --etcd")
 	}
 	if (c.EtcdTLS.Cert == "") != (c.EtcdTLS.Key == "") {
 		refuse("etcd-cert, --etcd-key", "", "must be given together", "give both files")

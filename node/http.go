@@ -13,6 +13,7 @@ import (
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
+	"golang.org/x/net/netutil"
 
 	"fencerow/api"
 	"fencerow/changefeed"
@@ -29,6 +30,12 @@ type httpServer struct {
 // settleIntervals of the status interval are waited for before a checkpoint counts as behind its sink.
 const settleIntervals = 2
 
+// Bounds of connections.
+const (
+	connectionsMax    = 4096             // to the API; more wait in the kernel
+	idleConnectionMax = 30 * time.Second // to other nodes, so that a renewed certificate is met soon
+)
+
 // shutdownMax bounds the end of requests that are under way.
 const shutdownMax = 3 * time.Second
 
@@ -44,8 +51,10 @@ func (p *process) listen(ctx context.Context, level zap.AtomicLevel) (*httpServe
 			}
 		}
 	}
-	if p.tls, err = loadTLS(p.config.TLS); err != nil {
-		return nil, err
+	if p.config.TLS.Enabled() {
+		if p.certs, err = openCertificates(p.config.TLS, p.log); err != nil {
+			return nil, err
+		}
 	}
 	if p.peerListener, err = listenTCP(ctx, "--peer-addr", p.config.PeerAddr); err != nil {
 		return nil, err
@@ -61,14 +70,15 @@ func (p *process) listen(ctx context.Context, level zap.AtomicLevel) (*httpServe
 	if p.config.AdvertiseHTTP == "" {
 		p.config.AdvertiseHTTP = listener.Addr().String()
 	}
+	listener = netutil.LimitListener(listener, connectionsMax)
 	scheme, client := "http", &http.Client{}
-	if p.tls != nil {
-		listener = tls.NewListener(listener, p.tls)
-		scheme, client.Transport = "https", &http.Transport{TLSClientConfig: p.tls}
+	if p.certs != nil {
+		listener = tls.NewListener(listener, p.certs.server(tls.NoClientCert))
+		scheme, client.Transport = "https", &http.Transport{DialTLSContext: p.certs.dial, IdleConnTimeout: idleConnectionMax}
 	}
 	handler := api.New(api.Config{
 		Cluster: p.config.Cluster, Version: p.config.Version, Kinds: Kinds(), Literals: literals(p.config), Tokens: tokens,
-		Hosts: []string{p.config.AdvertiseHTTP, p.config.HTTPAddr}, Level: level, Gatherer: p.metrics.registry,
+		Hosts: append([]string{p.config.AdvertiseHTTP, p.config.HTTPAddr}, p.config.HTTPHosts...), Level: level, Gatherer: p.metrics.registry,
 		Client: client, Scheme: scheme, Log: p.log, Settle: settleIntervals*p.config.StatusInterval + time.Second,
 	}, backend{p})
 	return &httpServer{listener: listener, server: api.NewHTTPServer(handler), log: p.log}, nil
@@ -108,29 +118,12 @@ func (s *httpServer) run(ctx context.Context) error {
 // close ends a server that was never run.
 func (s *httpServer) close() error { return s.listener.Close() }
 
-// loadTLS builds the configuration of both directions between nodes, and of HTTP.
-func loadTLS(files TLSFiles) (*tls.Config, error) {
-	if !files.Enabled() {
-		return nil, nil
-	}
-	config, err := files.files().Both()
-	if err != nil {
-		return nil, &changefeed.Fault{
-			Code: changefeed.CodeRequestInvalid, Field: "--tls-cert, --tls-key, --tls-ca", Detail: "can't be used",
-			Cure: "give PEM files that this process can read", Err: err,
-		}
-	}
-	return config, nil
-}
-
-// peerTLS is the configuration between nodes: each shows a certificate of the cluster's authority.
+// peerTLS is the configuration between nodes; nil is plain text.
 func (p *process) peerTLS() *tls.Config {
-	if p.tls == nil {
+	if p.certs == nil {
 		return nil
 	}
-	config := p.tls.Clone()
-	config.ClientAuth = tls.RequireAndVerifyClientCert
-	return config
+	return p.certs.peers()
 }
 
 // dialControl connects to the etcd of the records. It does not wait for it.

@@ -2,7 +2,6 @@ package node
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -39,8 +38,8 @@ type process struct {
 	etcdID      uint64 // the same as a number
 	opener      *opener
 
-	tls          *tls.Config  // of peers and HTTP; nil is plain text
-	peerListener net.Listener // taken at the start, for the first life
+	certs        *certificates // of peers and HTTP; nil is plain text
+	peerListener net.Listener  // taken at the start, for the first life
 	life         atomic.Pointer[life]
 }
 

@@ -73,6 +73,7 @@ func serverFlags(f *pflag.FlagSet, c *node.Config) {
 	f.StringVar(&c.EtcdTLS.CA, "etcd-ca", "", "PEM file of the authority that signed etcd's certificate")
 	f.StringVar(&c.EtcdUser, "etcd-user", "", "user of etcd")
 	f.StringVar(&c.EtcdPasswordFile, "etcd-password-file", "", "file with its password")
+	f.StringSliceVar(&c.HTTPHosts, "http-hosts", nil, "names in URLs that this node answers to, beside its addresses and what it advertises")
 	f.StringVar(&c.HTTPTokenFile, "http-token-file", "", "bearer tokens, one role:token a line; roles admin and viewer")
 }
 
