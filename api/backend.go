@@ -124,12 +124,41 @@ type Inspection interface {
 	Holding(ctx context.Context, spec record.Spec) (Holding, error)
 }
 
+// RecordChange is a record that was put or deleted. Record is nil if it was deleted or does not parse.
+type RecordChange struct {
+	Ref      record.Ref
+	Record   record.Record
+	Deleted  bool
+	Revision int64
+}
+
+// Rejection is a command that a fence of this node refused.
+type Rejection struct {
+	ID      changefeed.ID
+	UID     changefeed.UID
+	From    changefeed.NodeID
+	Rule    string // as in F9
+	Command string
+	Offered fence.Epoch
+	Held    fence.Epoch
+}
+
+// Watching follows what happens.
+type Watching interface {
+	// Follow tells nodes, specs, epochs and statuses: first all there are, then each change, until ctx ends.
+	Follow(ctx context.Context, tell func(changes []RecordChange, first bool)) error
+	// Rejections returns what this node's fences refuse from now on, and the function that ends that. Who does not read is
+	// told less.
+	Rejections() (refused <-chan Rejection, end func())
+}
+
 // Backend is what the server works on.
 type Backend interface {
 	Records
 	Control
 	Local
 	Inspection
+	Watching
 }
 
 // Span is one span of a cover, with who has it.

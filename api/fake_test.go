@@ -38,6 +38,9 @@ type fake struct {
 	drained  []string
 	notReady error
 	raw      []RawRecord
+	listed   []RecordChange
+	changes  chan RecordChange
+	refused  chan Rejection
 	holdings map[changefeed.ID]Holding
 	sinkErr  error
 	before   func() // called before each update, without the lock
@@ -166,6 +169,21 @@ func (f *fake) Dump(context.Context) ([]RawRecord, error) { return f.raw, nil }
 func (f *fake) Holding(_ context.Context, spec record.Spec) (Holding, error) {
 	return f.holdings[spec.ID()], f.sinkErr
 }
+
+func (f *fake) Follow(ctx context.Context, tell func([]RecordChange, bool)) error {
+	tell(f.listed, true)
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case change := <-f.changes:
+			tell([]RecordChange{change}, false)
+		}
+	}
+}
+
+func (f *fake) Rejections() (<-chan Rejection, func()) { return f.refused, func() {} }
+
 func (f *fake) Healthy() error { return nil }
 func (f *fake) Ready() error   { return f.notReady }
 func (f *fake) Look(ctx context.Context, uri endpoint.URI, _ changefeed.Options) (Look, error) {

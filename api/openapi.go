@@ -59,6 +59,7 @@ func operations() []operation {
 		{"GET", "/session", "What the caller may do; open to all.", nil, shape.Session{}, http.StatusOK},
 		{"POST", "/session", "Log a browser in with a token: it gets a cookie for this node.", shape.Login{}, shape.Session{}, http.StatusOK},
 		{"DELETE", "/session", "Log a browser out.", nil, nil, http.StatusNoContent},
+		{"GET", "/events", "What happens, as it happens, as server-sent events: ownership, state, fence, node.", nil, shape.Event{}, http.StatusOK},
 		{"GET", "/openapi.json", "This document.", nil, nil, http.StatusOK},
 	}
 }
@@ -77,7 +78,10 @@ func openapiDocument(version string) object {
 	}}
 	for _, op := range operations() {
 		success := object{"description": http.StatusText(op.status)}
-		if op.response != nil {
+		switch {
+		case op.path == "/events":
+			success["content"] = object{"text/event-stream": object{"schema": schemaOf(reflect.TypeOf(op.response), schemas)}}
+		case op.response != nil:
 			success["content"] = jsonContent(op.response, schemas)
 		}
 		documented := object{

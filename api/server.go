@@ -61,12 +61,13 @@ type Server struct {
 	checks   checking
 	sessions sessions
 	limits   *limits
+	streams  chan struct{} // of events
 	now      func() time.Time
 }
 
 // New returns a server that works on the backend.
 func New(config Config, backend Backend) *Server {
-	s := &Server{config: config, backend: backend, mux: http.NewServeMux(), limits: newLimits(), now: time.Now}
+	s := &Server{config: config, backend: backend, mux: http.NewServeMux(), limits: newLimits(), streams: make(chan struct{}, eventStreamsMax), now: time.Now}
 	if s.config.Client == nil {
 		s.config.Client = &http.Client{}
 	}
@@ -164,6 +165,7 @@ func (s *Server) routes() {
 		defer leave()
 		metrics.ServeHTTP(w, r)
 	})
+	s.mux.HandleFunc("GET "+prefix+"/events", s.events)
 	s.console()
 	s.profiles()
 	s.mux.HandleFunc("/", s.unknown)
@@ -233,7 +235,9 @@ func (s *Server) answer(role Role, h handler) http.Handler {
 			return
 		}
 		defer leave()
-		_ = http.NewResponseController(w).SetReadDeadline(s.now().Add(requestMax)) //nolint:errcheck // a writer without deadlines is a test's
+		if r.Method != http.MethodGet { // a deadline would end a long answer too
+			_ = http.NewResponseController(w).SetReadDeadline(s.now().Add(requestMax)) //nolint:errcheck // a writer without deadlines is a test's
+		}
 		ctx, cancel := context.WithTimeout(r.Context(), longest(r))
 		defer cancel()
 		r.Body = http.MaxBytesReader(w, r.Body, bodyBytesMax)

@@ -196,7 +196,9 @@ func (c *Core) refuse(envelope *message.Envelope, err error) {
 		token = body.Token
 	}
 	c.effects = append(c.effects,
-		Refused{Refusal: refusal, Command: kind},
+		Refused{
+			Refusal: refusal, Command: kind, UID: envelope.UID, From: envelope.From, Offered: envelope.Epoch, Held: c.gate.Held().Epoch,
+		},
 		Send{Envelope: message.Envelope{
 			ID: envelope.ID, UID: envelope.UID, Epoch: envelope.Epoch, From: c.config.Node, To: envelope.From,
 			Body: message.Rejected{

@@ -137,6 +137,10 @@ type AcknowledgeEviction struct {
 type Refused struct {
 	Refusal fence.Refusal
 	Command message.Kind
+	UID     changefeed.UID
+	From    changefeed.NodeID
+	Offered fence.Epoch
+	Held    fence.Epoch
 }
 
 func (Send) effect()                {}

@@ -68,6 +68,19 @@ type Config struct {
 	Evictions Evictions
 	Logger    *zap.Logger
 	Metrics   *Metrics
+	// Rejected, if there is one, is told what the fences refuse. It must not block.
+	Rejected func(Rejection)
+}
+
+// Rejection is a command that a fence refused.
+type Rejection struct {
+	ID      changefeed.ID
+	UID     changefeed.UID
+	From    changefeed.NodeID
+	Rule    string // as in F9
+	Command string
+	Offered fence.Epoch
+	Held    fence.Epoch
 }
 
 func (c *Config) validate() error {

@@ -211,6 +211,11 @@ func (r *reading) execute(tasks context.Context, effect Effect) {
 			failpoint.Trace("refused", map[string]any{"changefeed": r.id.String(), "rule": e.Refusal.Rule()})
 		}
 		r.host.config.Metrics.Refused(e.Refusal.Rule())
+		if tell := r.host.config.Rejected; tell != nil {
+			tell(Rejection{
+				ID: r.id, UID: e.UID, From: e.From, Rule: e.Refusal.Rule(), Command: e.Command.String(), Offered: e.Offered, Held: e.Held,
+			})
+		}
 		r.log.Debug("command refused", zap.String("rule", e.Refusal.Rule()), zap.Stringer("command", e.Command))
 	case ReadRecord:
 		r.tasks.Go(func() { r.readRecord(tasks, e.Request) })

@@ -88,7 +88,7 @@ func (l *life) build(ctx context.Context) error {
 	l.dispatchers, err = dispatcher.New(dispatcher.Config{
 		Node: l.id, Legacy: p.level == record.LevelBeforeEpochs, Records: records.Maintaining{Store: l.store}, Sender: l.peers,
 		Session: l.session, Opener: p.opener.dispatchers(), Evictions: evicting{store: l.store, node: l.id}, Logger: l.log,
-		Metrics: l.metrics.dispatcher,
+		Metrics: l.metrics.dispatcher, Rejected: p.rejected.tell,
 	})
 	if err != nil {
 		return fmt.Errorf("node: dispatcher host: %w", err)

@@ -36,6 +36,7 @@ type process struct {
 	store       *epochstore.Store
 	clusterID   string // of the etcd that holds the records, hexadecimal
 	etcdID      uint64 // the same as a number
+	rejected    rejections
 	opener      *opener
 
 	certs        *certificates // of peers and HTTP; nil is plain text

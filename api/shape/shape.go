@@ -129,6 +129,22 @@ type Local struct {
 	Now         time.Time         `json:"now"`
 }
 
+// Event is something that happened: an ownership, a state, a refusal of a fence, or a node's coming and going.
+type Event struct {
+	At         time.Time         `json:"at"`
+	Changefeed string            `json:"changefeed,omitempty"` // namespace/name
+	UID        changefeed.UID    `json:"uid,omitempty"`
+	Epoch      fence.Epoch       `json:"epoch,omitempty"`
+	Node       changefeed.NodeID `json:"node,omitempty"`
+	NodeName   string            `json:"node_name,omitempty"`
+	Rule       string            `json:"rule,omitempty"` // as in F9
+	Offered    fence.Epoch       `json:"offered,omitempty"`
+	Held       fence.Epoch       `json:"held,omitempty"`
+	From       string            `json:"from,omitempty"` // owner, state, liveness, or who sent what was refused
+	To         string            `json:"to,omitempty"`
+	Reason     string            `json:"reason,omitempty"`
+}
+
 // Finding is something inconsistent that a check found.
 type Finding struct {
 	Code    string `json:"code"`
