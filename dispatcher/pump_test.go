@@ -2,6 +2,7 @@ package dispatcher
 
 import (
 	"context"
+	"errors"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -103,6 +104,21 @@ func TestPumpEndsWhenTheSinkShutsItOut(t *testing.T) {
 		_, claims := b.sink.counts()
 		require.Equal(t, claimed+1, claims, "only the other one claimed: it does not claim again")
 		require.Equal(t, positions(1), b.sink.positions())
+	})
+}
+
+func TestOrderABatchIsCountedOnlyWhenItIsStored(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b := ownedBed(t)
+		defer b.stop()
+		token := b.place(1, "-")
+		b.source.put("a")
+		pass(time.Second)
+		b.sink.set(func() { b.sink.onWrite = func(context.Context) error { return errors.New("the disk is full") } })
+		b.source.put("b")
+		pass(5 * time.Second)
+		require.Equal(t, change.At(1), b.last(token).Mark)
 	})
 }
 

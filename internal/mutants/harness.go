@@ -42,10 +42,12 @@ type Result struct {
 	By     string // the test whose assertion failed; "" if none did
 	After  time.Duration
 	Tried  []string // suites that didn't find it, and what they said
+
+	Simulation *Sighting // nil if it was not asked
 }
 
-// Found reports whether a named assertion failed.
-func (r Result) Found() bool { return r.By != "" }
+// Found reports whether a named assertion failed, or an invariant of the simulation.
+func (r Result) Found() bool { return r.By != "" || r.Simulation != nil && r.Simulation.Seed != 0 }
 
 // Run looks for a test that notices the mutant. An error says that the harness itself is at fault, or that ctx ended.
 func (h *Harness) Run(ctx context.Context, m Mutant) (Result, error) {

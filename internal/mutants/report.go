@@ -10,7 +10,7 @@ import (
 // WriteTable writes the results as a Markdown table: fence, place, what found it, and how soon.
 func WriteTable(w io.Writer, results []Result) error {
 	var text strings.Builder
-	text.WriteString("| fence | place | taken away | found by | after |\n| --- | --- | --- | --- | --- |\n")
+	text.WriteString("| fence | place | taken away | found by | after | simulation |\n| --- | --- | --- | --- | --- | --- |\n")
 	for _, result := range results {
 		by, after := result.By, fmt.Sprintf("%.1f s", result.After.Seconds())
 		switch {
@@ -19,8 +19,8 @@ func WriteTable(w io.Writer, results []Result) error {
 		case !result.Found():
 			by = "**not found**"
 		}
-		fmt.Fprintf(&text, "| %s | %s | %s | %s | %s |\n",
-			strings.TrimSpace(result.Mutant.Fence+" "+result.Mutant.Note), result.Mutant.Place, cell(result.Mutant.What), by, after)
+		fmt.Fprintf(&text, "| %s | %s | %s | %s | %s | %v |\n",
+			strings.TrimSpace(result.Mutant.Fence+" "+result.Mutant.Note), result.Mutant.Place, cell(result.Mutant.What), by, after, result.Simulation)
 	}
 	_, err := io.WriteString(w, text.String())
 	if err != nil {
@@ -45,7 +45,7 @@ func (r Result) Line() string {
 	case m.Seen != "":
 		return at + ": can't be found: " + m.Seen
 	case r.Found():
-		return fmt.Sprintf("%s: found by %s after %v", at, r.By, r.After.Round(100*time.Millisecond))
+		return fmt.Sprintf("%s: found by %s after %v; simulation: %v", at, r.By, r.After.Round(100*time.Millisecond), r.Simulation)
 	default:
 		return at + ": NOT FOUND: " + strings.Join(r.Tried, "; ")
 	}

@@ -59,7 +59,7 @@ func survey(ctx context.Context, root string) (tests, error) {
 
 // read takes in the tests of a file. A test is named for a fence by its own name, or by the comment above it.
 func (t tests) read(pkg string, parsed *ast.File) {
-	inName, inDoc := regexp.MustCompile(`F\d+`), regexp.MustCompile(`\bF\d+\b`)
+	inName, inDoc := regexp.MustCompile(`F\d+|Order`), regexp.MustCompile(`\bF\d+\b`)
 	if t.named[pkg] == nil {
 		t.named[pkg] = map[string][]string{}
 	}
@@ -70,6 +70,7 @@ func (t tests) read(pkg string, parsed *ast.File) {
 		}
 		fences := append(inName.FindAllString(function.Name.Name, -1), inDoc.FindAllString(function.Doc.Text(), -1)...)
 		for _, fence := range fences {
+			fence = strings.Replace(fence, "Order", orderMutants, 1)
 			if !slices.Contains(t.named[pkg][fence], function.Name.Name) {
 				t.named[pkg][fence] = append(t.named[pkg][fence], function.Name.Name)
 			}

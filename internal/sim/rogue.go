@@ -60,7 +60,7 @@ func (w *World) rogue() {
 		case 3:
 			env.UID = changefeed.UID(w.word("uid-"))
 		default:
-			env.Epoch = fence.Next(env.Epoch, 0, 0)
+			env.From, env.Epoch = "nobody", fence.Next(w.epochOf(env.ID), 0, 0)
 		}
 		w.struck(Rogue)
 		w.after(w.between(0, w.plan.DelayMax), func() { to.receive(env) })

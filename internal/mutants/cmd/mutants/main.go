@@ -35,6 +35,7 @@ type options struct {
 	budget, limit      time.Duration
 	day                int
 	list               bool
+	simulation         int
 }
 
 func parse(args []string) (options, error) {
@@ -46,6 +47,7 @@ func parse(args []string) (options, error) {
 	flags.DurationVar(&o.budget, "budget", 0, "run a part only, which the day decides, for about this long; 0: all")
 	flags.DurationVar(&o.limit, "limit", time.Minute, "the tests of one suite may take this long")
 	flags.IntVar(&o.day, "day", time.Now().UTC().YearDay(), "the day of the year that decides the part")
+	flags.IntVar(&o.simulation, "simulation", 0, "run so many seeds of the simulation on each mutant as well, and say at which an invariant breaks")
 	flags.BoolVar(&o.list, "list", false, "only say what would be run")
 	return o, flags.Parse(args)
 }
@@ -90,6 +92,11 @@ func choose(root string, o options) ([]mutants.Mutant, error) {
 		return nil, errors.New("mutants: no fence is marked below " + root)
 	}
 	all = append(all, mutants.Pairs(all)...)
+	ordered, err := mutants.Orders(root)
+	if err != nil {
+		return nil, err
+	}
+	all = append(all, ordered...)
 	only, err := regexp.Compile(o.only)
 	if err != nil {
 		return nil, err
@@ -126,6 +133,11 @@ func judge(ctx context.Context, harness *mutants.Harness, chosen []mutants.Mutan
 		}
 		if err != nil {
 			return nil, err
+		}
+		if o.simulation > 0 && m.Simulated() {
+			if result.Simulation, err = harness.Simulate(ctx, m, o.simulation); err != nil {
+				return nil, err
+			}
 		}
 		fmt.Fprintln(out, result.Line())
 		results = append(results, result)
