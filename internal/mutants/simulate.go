@@ -83,8 +83,10 @@ func (h *Harness) Simulate(ctx context.Context, m Mutant, seeds int) (*Sighting,
 	found := regexp.MustCompile(`FAILED seed (\d+) after \d+ steps: (invariant \d+)`).FindSubmatch(output.Bytes())
 	switch {
 	case found != nil:
-		out.Seed, _ = strconv.ParseUint(string(found[1]), 10, 64)
 		out.Invariant = string(found[2])
+		if out.Seed, err = strconv.ParseUint(string(found[1]), 10, 64); err != nil {
+			return out, fmt.Errorf("mutants: the simulation: %w", err)
+		}
 	case bytes.Contains(output.Bytes(), []byte("panic: ")):
 		out.Panicked = true
 	}

