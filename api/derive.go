@@ -25,6 +25,7 @@ func present(view View) shape.Changefeed {
 	created, updated := spec.Created, spec.Updated
 	out.UID, out.Start, out.Options, out.Desired = spec.UID, spec.Start, spec.Options, spec.Desired
 	out.Source, out.Sink = endpoint.Redact(spec.Source), endpoint.Redact(spec.Sink)
+	out.Skips = spec.Skips
 	out.StartPosition, out.Created, out.Updated = spec.StartPosition, &created, &updated
 	epoch := view.Epoch.Value
 	if epoch != nil && epoch.UID == spec.UID {

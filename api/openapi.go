@@ -47,6 +47,7 @@ func operations() []operation {
 		{"POST", feed + "/split", "Split spans at keys, which are kept in the option split_keys.", shape.Split{}, one, http.StatusAccepted},
 		{"POST", feed + "/merge", "Join the two spans that meet at a key.", shape.Merge{}, one, http.StatusAccepted},
 		{"POST", feed + "/reset", "A paused changefeed with another start, and so with a new uid.", shape.Reset{}, one, http.StatusOK},
+		{"POST", feed + "/skip", "Leave out one change that the sink refuses; it is recorded.", shape.Skip{}, one, http.StatusAccepted},
 		{"PUT", "/nodes/{name}/drain", "Empty a node, until undrain, over its restarts.", nil, shape.Node{}, http.StatusAccepted},
 		{"DELETE", "/nodes/{name}/drain", "Let a node be given work again; 204 where no node of that name lives.", nil, shape.Node{}, http.StatusOK},
 		{"POST", feed + "/bump", "A new epoch now; with above, one above it, for all changefeeds from then on.", shape.Bump{}, one, http.StatusAccepted},

@@ -180,6 +180,7 @@ func (k Kinds) update(view View, request shape.Create, allowed literals) (record
 	}
 	spec := next.spec(0)
 	spec.UID, spec.StartPosition, spec.Desired, spec.Extra = old.UID, old.StartPosition, old.Desired, old.Extra
+	spec.Skips = old.Skips
 	moved := spec.Source != old.Source || spec.Sink != old.Sink
 	if moved && !(old.Desired == changefeed.DesiredPaused && stateOf(&old, view.Epoch.Value, nil) == changefeed.StatePaused) {
 		return old, false, notPaused(view.ID, "its source and sink can only be changed while it is")

@@ -123,6 +123,7 @@ func (s *Server) handlers() map[string]handler {
 		"POST /changefeeds/{namespace}/{name}/bump":   s.bump,
 		"POST /changefeeds/{namespace}/{name}/move":   s.move,
 		"POST /changefeeds/{namespace}/{name}/reset":  s.reset,
+		"POST /changefeeds/{namespace}/{name}/skip":   s.skip,
 		"POST /changefeeds/{namespace}/{name}/split":  s.split,
 		"POST /changefeeds/{namespace}/{name}/merge":  s.merge,
 		"PUT /nodes/{name}/drain":                     s.drain,

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"time"
 
+	"go.uber.org/zap"
+
 	"fencerow/change"
 	"fencerow/changefeed"
 	"fencerow/fence"
@@ -111,7 +113,7 @@ func (a *attempt) pause(held content, now, first changefeed.Time) (wait time.Dur
 func (a *attempt) writeRun(ctx context.Context, r run, limits sink.Limits) error {
 	whole := sink.Batch{Changes: r.changes, Span: r.span, To: r.to, Snapshot: r.snapshot}
 	if !r.snapshot {
-		whole.Changes = a.pieces.undone(r.changes)
+		whole.Changes = a.leaveOut(a.pieces.undone(r.changes))
 	}
 	if len(whole.Changes) == 0 && !a.pieces.behind(whole.Span, whole.To) {
 		a.resolve(r.resolved)
@@ -130,6 +132,15 @@ func (a *attempt) writeRun(ctx context.Context, r run, limits sink.Limits) error
 		}
 	}
 	return nil
+}
+
+// leaveOut says what is left out, since nothing else will.
+func (a *attempt) leaveOut(changes []change.Change) []change.Change {
+	kept := LeaveOut(changes, a.start.Spec.Skips)
+	if left := len(changes) - len(kept); left > 0 {
+		a.log.Info("changes are left out as asked", zap.Int("changes", left), zap.Stringer("up_to", changes[len(changes)-1].Position))
+	}
+	return kept
 }
 
 // resolve tells how far the source is, when there is nothing to write.

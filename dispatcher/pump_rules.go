@@ -6,6 +6,7 @@ import (
 
 	"fencerow/change"
 	"fencerow/changefeed"
+	"fencerow/record"
 	"fencerow/sink"
 	"fencerow/source"
 )
@@ -59,6 +60,23 @@ func CutAt(at change.Mark, step, run sink.Batch) (batch sink.Batch, last bool, e
 	// The steps of one position that is cut by key reach beyond the mark together: each brings its own part there.
 	last = slices.Equal(step.Span.End, run.Span.End)
 	return sink.Batch{Changes: step.Changes[:kept:kept], Span: step.Span, To: at}, last, nil
+}
+
+// LeaveOut returns the changes without those that users have left out. The marks pass them all the same.
+func LeaveOut(changes []change.Change, skips []record.Skip) []change.Change {
+	if len(skips) == 0 {
+		return changes
+	}
+	left := func(c *change.Change) bool {
+		return slices.ContainsFunc(skips, func(skip record.Skip) bool { return skip.Position == c.Position && skip.Index == c.Index })
+	}
+	kept := make([]change.Change, 0, len(changes))
+	for i := range changes {
+		if !left(&changes[i]) {
+			kept = append(kept, changes[i])
+		}
+	}
+	return kept
 }
 
 // Pieces is how far each part of a claimed span is durable in the sink, as its one writer knows it.

@@ -25,6 +25,9 @@ func generation(spec *record.Spec) int64 {
 			write(name, spec.Options[name])
 		}
 	}
+	for _, skip := range spec.Skips {
+		write("skip", skip.Position.String(), strconv.FormatUint(uint64(skip.Index), 10))
+	}
 	const positive = 1<<62 - 1
 	return int64(h.Sum64()&positive) + 1
 }

@@ -39,6 +39,7 @@ func TestGenerationNamesWhatDispatchersRun(t *testing.T) {
 		"another source":     func(s *record.Spec) { s.Source = "etcd://a:1/z/" },
 		"another sink":       func(s *record.Spec) { s.Sink = "file:///z" },
 		"another option":     func(s *record.Spec) { s.Options["a"] = "2" },
+		"a change left out":  func(s *record.Spec) { s.Skips = []record.Skip{{Position: 7, Index: 1}} },
 		"one option less":    func(s *record.Spec) { delete(s.Options, "a") },
 		"words that run on":  func(s *record.Spec) { s.Options = changefeed.Options{"a": "1b", "": "2"} },
 		"a start of another": func(s *record.Spec) { s.Start = "snapshot" },

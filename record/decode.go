@@ -172,6 +172,7 @@ func (s *Spec) validate(ref Ref) string {
 		when(s.Desired != changefeed.DesiredRunning && s.Desired != changefeed.DesiredPaused &&
 			s.Desired != changefeed.DesiredRemoved, fmt.Sprintf("has an unknown desired state %.40q", s.Desired)),
 		when(s.Move != nil && s.Move.ID == "", "has a move without id"),
+		when(len(s.Skips) > SkipsMax, fmt.Sprintf("leaves out more than %d changes", SkipsMax)),
 	)
 }
 

@@ -88,8 +88,21 @@ type Spec struct {
 	Move          *Move              `json:"move,omitempty"`
 	// Bump is the id of a bump that was asked for by hand, new at every request. Like Move it is obeyed once, by the
 	// first epoch whose spec revision is this record's; every other write of the spec drops both.
-	Bump  string `json:"bump,omitempty"`
+	Bump string `json:"bump,omitempty"`
+	// Skips are changes that users have left out, in the order in which they did; at most SkipsMax.
+	Skips []Skip `json:"skips,omitempty"`
 	Extra Extra  `json:"-"`
+}
+
+// SkipsMax bounds the changes of one changefeed that are left out: each is compared with every change that is read.
+const SkipsMax = 100
+
+// Skip is a change that is left out because the sink refuses it.
+type Skip struct {
+	Position change.Position `json:"position"`
+	Index    uint32          `json:"index"`
+	At       time.Time       `json:"at"`
+	By       string          `json:"by"`
 }
 
 // Move is a move of the maintainer that was asked for.

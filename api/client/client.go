@@ -311,6 +311,13 @@ func (c *Client) Reset(ctx context.Context, id changefeed.ID, start string) (Ans
 	return do[shape.Changefeed](ctx, c, call{method: http.MethodPost, path: feed(id, "reset"), body: shape.Reset{Start: start}})
 }
 
+// Skip leaves out one change that the sink refuses.
+func (c *Client) Skip(ctx context.Context, id changefeed.ID, position change.Position, index uint32) (Answer[shape.Changefeed], error) {
+	return do[shape.Changefeed](ctx, c, call{
+		method: http.MethodPost, path: feed(id, "skip"), body: shape.Skip{Position: position, Index: index},
+	})
+}
+
 // Spans shows the cover of a changefeed.
 func (c *Client) Spans(ctx context.Context, id changefeed.ID) (Answer[shape.List[shape.Span]], error) {
 	return do[shape.List[shape.Span]](ctx, c, call{method: http.MethodGet, path: feed(id, "spans")})

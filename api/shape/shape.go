@@ -34,6 +34,7 @@ type Changefeed struct {
 	Resolved      *change.Position   `json:"resolved,omitempty"`
 	LagSeconds    *float64           `json:"lag_seconds,omitempty"`
 	Spans         int                `json:"spans,omitempty"`
+	Skips         []record.Skip      `json:"skips,omitempty"` // changes that were left out by hand
 	Created       *time.Time         `json:"created,omitempty"`
 	Updated       *time.Time         `json:"updated,omitempty"`
 	Revision      string             `json:"revision"` // the ETag
@@ -75,6 +76,12 @@ type Bump struct {
 // Reset gives a changefeed another start, and with it another uid.
 type Reset struct {
 	Start string `json:"start"`
+}
+
+// Skip leaves out one change that the sink refuses.
+type Skip struct {
+	Position change.Position `json:"position"`
+	Index    uint32          `json:"index"`
 }
 
 // LogLevel sets what a node logs.

@@ -16,7 +16,7 @@ func newChangefeed(c *common) *cobra.Command {
 	cmd.AddCommand(
 		newChangefeedCreate(c), newChangefeedList(c), newChangefeedGet(c), newChangefeedPause(c), newChangefeedResume(c),
 		newChangefeedRemove(c), newChangefeedSpans(c), newChangefeedHistory(c), newChangefeedWait(c), newChangefeedMove(c),
-		newChangefeedUpdate(c), newChangefeedApply(c), newChangefeedReset(c), newChangefeedSplit(c), newChangefeedMerge(c),
+		newChangefeedUpdate(c), newChangefeedApply(c), newChangefeedReset(c), newChangefeedSkip(c), newChangefeedSplit(c), newChangefeedMerge(c),
 	)
 	return cmd
 }

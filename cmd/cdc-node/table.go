@@ -83,6 +83,9 @@ func tableOfChangefeed(w io.Writer, f shape.Changefeed) {
 	for _, option := range sortedOptions(f.Options) {
 		line("option", option)
 	}
+	for _, skip := range f.Skips {
+		line("left out", fmt.Sprintf("position %s, index %d, at %s", skip.Position, skip.Index, moment(&skip.At)))
+	}
 	line("desired", string(f.Desired))
 	line("state", string(f.State))
 	if f.Stalled != nil {

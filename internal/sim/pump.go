@@ -271,7 +271,7 @@ func (p *pump) copy(t *task) error {
 		return err
 	}
 	p.read = max(p.read, to)
-	run := sink.Batch{Changes: p.pieces.Undone(changes), Span: p.start.Span, To: change.At(p.read)}
+	run := sink.Batch{Changes: dispatcher.LeaveOut(p.pieces.Undone(changes), p.start.Spec.Skips), Span: p.start.Span, To: change.At(p.read)}
 	now := p.life.clock.read()
 	late := p.wrote == 0 || now.Sub(p.wrote) >= progressEvery || p.asked
 	if len(run.Changes) == 0 && (!late || !p.pieces.Behind(run.Span, run.To)) {
