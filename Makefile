@@ -38,6 +38,7 @@ bench: ## speed against real baselines; writes docs/benchmarks.md, exits 1 below
 
 sim: ## a whole cluster in one goroutine, SEEDS times, every step judged
 	$(GO) test -race -timeout 4m ./internal/sim -sim.seeds=10
+	$(GO) test -timeout 4m ./internal/sim/cmd/...
 	$(GO) run ./internal/sim/cmd/sim -seeds 1..$(SEEDS)
 
 cover: ## which statements of the cores and which outcomes of the fences the simulation's seeds execute
