@@ -109,7 +109,7 @@ func ownerships(view View, ended []record.History) []shape.Ownership {
 	for i := range ended {
 		one := ownership(&ended[i].Epoch)
 		until, final := ended[i].Until, ended[i].FinalCheckpoint
-		one.Until, one.Ended = &until, ended[i].Ended
+		one.Until, one.Ended, one.Unanswered = &until, ended[i].Ended, ended[i].Unanswered
 		if final > 0 {
 			one.FinalCheckpoint = &final
 		}

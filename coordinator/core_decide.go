@@ -24,6 +24,8 @@ type verdict struct {
 	planned bool              // the owner released: the status is compared
 	blame   bool              // the owner isn't chosen again while another can
 	final   bool              // no later rule is asked, although nothing is to be done
+	// unanswered: the owner was asked to release, and did not in time.
+	unanswered bool
 }
 
 // decide does what the difference between what is wanted and what is asks for.
@@ -263,7 +265,7 @@ func (c *Core) ruleHandoffOverdue(f *feed) verdict {
 	if c.now < f.askedAt.Add(c.config.HandoffLimit) {
 		return verdict{final: true}
 	}
-	v := verdict{act: actBump, reason: handoff.Reason, prefer: handoff.To, blame: true}
+	v := verdict{act: actBump, reason: handoff.Reason, prefer: handoff.To, blame: true, unanswered: true}
 	if desired := f.spec.value.Desired; desired != changefeed.DesiredRunning {
 		v.reason, v.prefer = reasonOf(desired), ""
 	}

@@ -32,6 +32,8 @@ type Decision struct {
 	Status         *record.Status
 	StatusRevision int64
 	Planned        bool
+	// Unanswered says that the previous owner was asked to release and did not in time; for the history.
+	Unanswered bool
 	// Owner is "" only after a release for pause or removal.
 	Owner     changefeed.NodeID
 	OwnerName string

@@ -28,7 +28,7 @@ func (c *Core) bump(f *feed, v verdict, node *record.Node) {
 		Previous: f.epoch.value, PreviousRevision: f.epoch.mod,
 		Spec: f.spec.value, SpecRevision: f.spec.mod, SeenRevision: max(f.spec.revision, f.epoch.revision),
 		MetaRevision: c.meta.mod, Floor: c.meta.value.EpochFloor,
-		Status: f.status.value, StatusRevision: f.status.mod, Planned: v.planned,
+		Status: f.status.value, StatusRevision: f.status.mod, Planned: v.planned, Unanswered: v.unanswered,
 		Reason: v.reason, Nonce: c.config.Nonce(),
 	}
 	if node != nil {

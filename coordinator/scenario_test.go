@@ -77,6 +77,12 @@ func run(t *testing.T, w *world, d *datadriven.TestData) {
 	case "spec":
 		runSpec(w, d, id)
 	case "status":
+		if word(d, "epoch") != "" { // of an ownership that has ended
+			epoch, err := strconv.ParseUint(word(d, "epoch"), 10, 64)
+			require.NoError(t, err)
+			w.watchLate(id, fence.Epoch(epoch), changefeed.State(word(d, "state")))
+			return
+		}
 		require.True(t, w.putStatus(id, changefeed.State(word(d, "state")), duration(t, word(d, "retry"))))
 	case "corrupt":
 		runCorrupt(w, d, id)

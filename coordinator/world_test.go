@@ -161,6 +161,9 @@ func describe(effect Effect) string {
 		if e.Decision.Planned {
 			how = ", planned"
 		}
+		if e.Decision.Unanswered {
+			how += ", unanswered"
+		}
 		return fmt.Sprintf("→ bump %s to %s: %s%s", e.Decision.ID.Name, orNobody(e.Decision.OwnerName), e.Decision.Reason, how)
 	case RequestHandoff:
 		return fmt.Sprintf("→ ask the owner of %s at epoch %d to release to %s: %s", e.Handoff.ID.Name, e.Handoff.Epoch,
@@ -291,6 +294,14 @@ func (w *world) putStatus(id changefeed.ID, state changefeed.State, nextTry chan
 	w.statuses[id] = entry[record.Status]{value: status, mod: w.revision}
 	w.watch(StatusSeen{id, observed(w.statuses[id])})
 	return true
+}
+
+// watchLate has a status watched that a former owner wrote.
+func (w *world) watchLate(id changefeed.ID, epoch fence.Epoch, state changefeed.State) {
+	w.revision++
+	w.watch(StatusSeen{id, Observed[record.Status]{
+		Value: &record.Status{UID: w.epochs[id].value.UID, Epoch: epoch, State: state}, Revision: w.revision,
+	}})
 }
 
 // How a write is answered.

@@ -40,7 +40,15 @@ func TestABumpAssignsRecordsAndEnds(t *testing.T) {
 		require.Equal(t, first.Record.Epoch, history[0].Record.Epoch.Epoch)
 		require.EqualValues(t, 7, history[0].Record.FinalCheckpoint)
 		require.Equal(t, string(changefeed.ReasonCreated), history[0].Record.Ended)
+		require.False(t, history[0].Record.Unanswered)
 		require.EqualValues(t, 7, w.view("a").Status.Record.Checkpoint, "no bump writes a status")
+
+		over := bumpOf(w.view("a"), "n1")
+		over.Unanswered = true
+		require.NoError(t, lead.Bump(w.ctx, []epochstore.Bump{over})[0].Err)
+		history, err = w.store.History(w.ctx, id("a"))
+		require.NoError(t, err)
+		require.True(t, history[0].Record.Unanswered, "newest first")
 	})
 }
 

@@ -31,6 +31,8 @@ type Bump struct {
 	Status Seen[record.Status]
 	// Planned says that the bump follows the release in Status, which is compared too.
 	Planned bool
+	// Unanswered says that the owner of Previous was asked to release and did not in time; for the history.
+	Unanswered bool
 	// Nonce is the decision's own, by which its record is known again; "" draws one.
 	Nonce string
 }
@@ -139,7 +141,7 @@ func bumpPart(keys record.Keys, bump Bump, next record.Epoch) (part, error) {
 		return out, nil
 	}
 	ended, err := historyPut(keys, bump.ID, *bump.Previous.Record, ending{
-		until: next.At, checkpoint: finalCheckpoint(bump), why: string(bump.Reason),
+		until: next.At, checkpoint: finalCheckpoint(bump), why: string(bump.Reason), unanswered: bump.Unanswered,
 	})
 	if err != nil {
 		return part{}, fmt.Errorf("bump %s: %w", bump.ID, err)
@@ -162,10 +164,13 @@ type ending struct {
 	until      time.Time
 	checkpoint change.Position
 	why        string
+	unanswered bool
 }
 
 func historyPut(keys record.Keys, id changefeed.ID, epoch record.Epoch, end ending) (kv.Op, error) {
-	history := record.History{Epoch: epoch, Until: end.until, FinalCheckpoint: end.checkpoint, Ended: end.why}
+	history := record.History{
+		Epoch: epoch, Until: end.until, FinalCheckpoint: end.checkpoint, Ended: end.why, Unanswered: end.unanswered,
+	}
 	ref := record.Ref{Kind: record.KindHistory, ID: id, Epoch: epoch.Epoch}
 	value, err := record.Encode(ref, &history)
 	if err != nil {

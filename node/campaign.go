@@ -51,7 +51,7 @@ func (l *life) coordinate(ctx context.Context, lead *epochstore.Lead) error {
 	watch := l.store.Watch(epochstore.WatchConfig{Kinds: records.CoordinatorKinds(), Clock: epochstore.BootTime, Logger: l.log})
 	inputs := newCoordinatorWatch(watch)
 	driver, err := coordinator.NewDriver(coordinator.Config{
-		Term: lead.Term(), SessionTTL: l.session.TTL(), Nonce: uuid.NewString,
+		Term: lead.Term(), SessionTTL: l.session.TTL(), HandoffLimit: l.process.config.HandoffTimeout, Nonce: uuid.NewString,
 	}, coordinator.Parts{
 		Store: records.NewLeading(lead, l.store), Watch: inputs, Metrics: l.metrics.coordinator, Log: l.log,
 	})

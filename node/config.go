@@ -32,6 +32,9 @@ const (
 	sessionTTLMin     = 2 * time.Second
 	sessionTTLMax     = 10 * time.Minute
 	statusIntervalMin = 100 * time.Millisecond
+	// A shorter one would bump over owners that are about to answer; a longer one would hold up what was asked for.
+	handoffTimeoutMin = 500 * time.Millisecond
+	handoffTimeoutMax = 10 * time.Minute
 )
 
 // TLSFiles names PEM files. All empty is no TLS.
@@ -83,6 +86,7 @@ type Config struct {
 	StatusInterval time.Duration
 	StartTimeout   time.Duration
 	StopTimeout    time.Duration
+	HandoffTimeout time.Duration // 0: 2 × SessionTTL
 
 	AllowLiteralSecrets bool
 
@@ -164,6 +168,10 @@ func (c Config) validate() error {
 	}
 	if c.StopTimeout <= 0 || c.StartTimeout <= 0 {
 		refuse("start-timeout, --stop-timeout", "", "must be positive", "give a duration such as 30s")
+	}
+	if c.HandoffTimeout != 0 && (c.HandoffTimeout < handoffTimeoutMin || c.HandoffTimeout > handoffTimeoutMax) {
+		refuse("handoff-timeout", c.HandoffTimeout.String(), "is out of bounds",
+			fmt.Sprintf("give at least %v and at most %v, or nothing for twice the session TTL", handoffTimeoutMin, handoffTimeoutMax))
 	}
 	for flag, addr := range map[string]string{"http-addr": c.HTTPAddr, "peer-addr": c.PeerAddr} {
 		if _, _, err := net.SplitHostPort(addr); err != nil {

@@ -195,6 +195,8 @@ type History struct {
 	Until           time.Time       `json:"until"`
 	FinalCheckpoint change.Position `json:"final_checkpoint"`
 	Ended           string          `json:"ended"` // the reason of the bump that ended it
+	// Unanswered says that the owner was asked to release and did not in time, so that it was bumped over.
+	Unanswered bool `json:"unanswered,omitempty"`
 }
 
 // Eviction is the record `evictions/<uid>/<node-id>`: every token of the changefeed up to (epoch, seq) is void there.

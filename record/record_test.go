@@ -38,7 +38,7 @@ func golden() map[string]string {
 			`"stalled":{"reason":"r","node":"id-2","start":"a","end":{"base64":"/w=="},"since":"2026-01-02T03:04:05Z"},` +
 			`"error":{"code":"sink.full","message":"m","since":"2026-01-02T03:04:05Z","next_try":"2026-01-02T03:04:05Z"},"at":"2026-01-02T03:04:05Z"}`,
 		"/cdc/default/history/default/orders/00000000000000001043": `{"uid":"u1","epoch":1043,"owner":"id-1","owner_name":"n1","term":12,"spec_revision":"998","reason":"owner_lost","nonce":"x","at":"2026-01-02T03:04:05Z",` +
-			`"until":"2026-01-02T03:04:05Z","final_checkpoint":"20817","ended":"moved"}`,
+			`"until":"2026-01-02T03:04:05Z","final_checkpoint":"20817","ended":"moved","unanswered":true}`,
 		"/cdc/default/evictions/u1/id-2": `{"epoch":1043,"seq":2,"at":"2026-01-02T03:04:05Z","acknowledged_at":"2026-01-02T03:04:05Z",` +
 			`"finals":[{"start":"a","end":{"base64":"/w=="},"epoch":1042,"seq":7,"position":"20817","index":3}]}`,
 	}

@@ -189,6 +189,7 @@ type Ownership struct {
 	Until           *time.Time        `json:"until,omitempty"`
 	FinalCheckpoint *change.Position  `json:"final_checkpoint,omitempty"`
 	Ended           string            `json:"ended,omitempty"`
+	Unanswered      bool              `json:"unanswered,omitempty"` // asked to release, and did not in time
 }
 
 // Session is what a caller may do: Role is admin, viewer, or empty for a stranger. Open says that no tokens are asked for.

@@ -167,13 +167,14 @@ func TestServerFlags(t *testing.T) {
 		}
 		return config, readConfig(flags, path)
 	}
-	config, err := parse("name: file\ncluster: file\nsession-ttl: 7s\nallow-old-etcd: true\netcd: [a:1, b:2]\nhttp-addr: file:1\n",
+	config, err := parse("name: file\ncluster: file\nsession-ttl: 7s\nhandoff-timeout: 3s\nallow-old-etcd: true\netcd: [a:1, b:2]\nhttp-addr: file:1\n",
 		map[string]string{"CDC_NODE_CLUSTER": "env", "CDC_NODE_HTTP_ADDR": "env:1"}, "--http-addr", "line:1")
 	require.NoError(t, err)
 	require.Equal(t, "file", config.Name)
 	require.Equal(t, "env", config.Cluster, "the environment goes before the file")
 	require.Equal(t, "line:1", config.HTTPAddr, "the command line goes before both")
 	require.Equal(t, 7*time.Second, config.SessionTTL)
+	require.Equal(t, 3*time.Second, config.HandoffTimeout)
 	require.True(t, config.AllowOldEtcd)
 	require.Equal(t, []string{"a:1", "b:2"}, config.Etcd)
 	for _, bad := range []string{"nmae: x", "session-ttl: soon", "- a", "config: x", "name: a\nname: b"} {
@@ -192,7 +193,7 @@ func TestServerHasTheFlagsOfTheContract(t *testing.T) {
 	serverFlags(flags, &config)
 	for name := range strings.FieldsSeq(`name cluster etcd etcd-listen-client etcd-advertise-client etcd-listen-peer etcd-advertise-peer
 		etcd-initial-cluster etcd-initial-cluster-state data-dir http-addr peer-addr advertise-http advertise-peer session-ttl status-interval
-		start-timeout stop-timeout allow-old-etcd allow-literal-secrets allow-open-api log-level log-format tls-cert tls-key tls-ca etcd-cert
+		start-timeout stop-timeout handoff-timeout allow-old-etcd allow-literal-secrets allow-open-api log-level log-format tls-cert tls-key tls-ca etcd-cert
 		etcd-key etcd-ca etcd-user etcd-password-file http-token-file`) {
 		require.NotNil(t, flags.Lookup(name), fmt.Sprintf("--%s", name))
 	}

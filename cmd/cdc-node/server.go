@@ -60,6 +60,8 @@ func serverFlags(f *pflag.FlagSet, c *node.Config) {
 	f.DurationVar(&c.StatusInterval, "status-interval", node.DefaultStatusInterval, "how often a changed status is stored")
 	f.DurationVar(&c.StartTimeout, "start-timeout", node.DefaultStartTimeout, "how long starting may take")
 	f.DurationVar(&c.StopTimeout, "stop-timeout", node.DefaultStopTimeout, "how long a clean stop may take")
+	f.DurationVar(&c.HandoffTimeout, "handoff-timeout", 0,
+		"how long an owner that is asked to release may take before it is bumped over; the coordinator's counts (default: twice the session TTL)")
 	f.BoolVar(&c.AllowOldEtcd, "allow-old-etcd", false, "run on an etcd below 3.6.14, or 3.7.0")
 	f.BoolVar(&c.AllowLiteralSecrets, "allow-literal-secrets", false, "take URIs with a password written out")
 	f.BoolVar(&c.AllowOpenAPI, "allow-open-api", false, "listen beyond loopback without --http-token-file")

@@ -147,11 +147,20 @@ func tableOfOwnerships(w io.Writer, items []shape.Ownership) {
 	rows := make([][]string, len(items))
 	for i, o := range items {
 		rows[i] = []string{
-			number(uint64(o.Epoch)), word(o.OwnerName), strconv.FormatInt(o.Term, 10), moment(&o.From), word(until(&o)), string(o.Reason),
+			number(uint64(o.Epoch)), word(o.OwnerName), strconv.FormatInt(o.Term, 10), moment(&o.From), word(until(&o)), began(items, i),
 			position(o.FinalCheckpoint),
 		}
 	}
 	grid(w, "EPOCH OWNER TERM FROM UNTIL WHY CHECKPOINT", rows)
+}
+
+// began says why an ownership began, and if the owner before it was asked to release and did not do so in time.
+func began(items []shape.Ownership, i int) string {
+	reason := string(items[i].Reason)
+	if i+1 < len(items) && items[i+1].Unanswered {
+		return reason + ", late"
+	}
+	return reason
 }
 
 func until(o *shape.Ownership) string {

@@ -23,7 +23,8 @@ func TestTablesFitInto80Columns(t *testing.T) {
 	tableOfSpans(&out, []shape.Span{{Start: []byte("/orders/"), End: []byte("/orders0"), NodeName: "n1", Epoch: 1043, Seq: 2, State: "running", Checkpoint: &position, LagSeconds: &lag}})
 	tableOfOwnerships(&out, []shape.Ownership{
 		{Epoch: 20817413, OwnerName: "n1", Term: 12, From: at, Reason: changefeed.ReasonOwnerLost},
-		{Epoch: 1043, OwnerName: "n2", Term: 4, From: at, Until: &later, Reason: changefeed.ReasonCreated, FinalCheckpoint: &position},
+		{Epoch: 1043, OwnerName: "n2", Term: 4, From: at, Until: &later, Reason: changefeed.ReasonUpdated, FinalCheckpoint: &position},
+		{Epoch: 12, OwnerName: "n2", Term: 4, From: at, Until: &later, Reason: changefeed.ReasonCreated, Unanswered: true},
 	})
 	tableOfChangefeeds(&out, []shape.Changefeed{{Namespace: "default", Name: "orders", State: "running", OwnerName: "n1", Epoch: 20817413, Checkpoint: &position, LagSeconds: &lag}})
 	tableOfCoordinator(&out, shape.Cluster{Coordinator: &shape.Coordinator{Node: id, Name: "n1", Term: 12}})
@@ -31,6 +32,7 @@ func TestTablesFitInto80Columns(t *testing.T) {
 		require.LessOrEqual(t, utf8.RuneCountInString(strings.TrimRight(line, "\n")), 80, line)
 	}
 	require.Contains(t, out.String(), "1349936b ")
+	require.Contains(t, out.String(), "updated, late ")
 }
 
 func TestUntilSaysTheDayWhenItIsAnother(t *testing.T) {

@@ -31,7 +31,7 @@ func (l Leading) Bump(ctx context.Context, decisions []coordinator.Decision) []c
 		bumps[i] = epochstore.Bump{
 			ID: d.ID, Previous: seen(d.Previous, d.PreviousRevision), Spec: seen(d.Spec, d.SpecRevision),
 			SeenRevision: d.SeenRevision, Owner: d.Owner, OwnerName: d.OwnerName, Reason: d.Reason,
-			Status: seen(d.Status, d.StatusRevision), Planned: d.Planned, Nonce: d.Nonce,
+			Status: seen(d.Status, d.StatusRevision), Planned: d.Planned, Unanswered: d.Unanswered, Nonce: d.Nonce,
 		}
 	}
 	outcomes := make([]coordinator.Outcome, len(decisions))

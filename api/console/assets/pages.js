@@ -172,7 +172,8 @@ export class Detail {
       el("tbody", {}, this.past.map((one) => el("tr", { "data-epoch": one.epoch },
         el("td", { class: "number", "data-label": "Epoch" }, one.epoch),
         el("td", { "data-label": "Owner" }, one.owner ? [dot(colour(one.owner_name)), " ", one.owner_name] : "nobody"),
-        el("td", { "data-label": "Why" }, one.reason, one.ended && one.ended !== one.reason && ` (ended: ${one.ended})`),
+        el("td", { "data-label": "Why" }, one.reason, one.ended && one.ended !== one.reason && ` (ended: ${one.ended})`,
+          one.unanswered && " (did not answer in time)"),
         el("td", { "data-label": "From" }, when(one.from)),
         el("td", { "data-label": "Held for" }, duration(held(one)), bar(Math.log1p(held(one)) / longest, colour(one.owner_name))),
         el("td", { class: "number", "data-label": "Final checkpoint" }, one.final_checkpoint ?? (one.until ? "–" : "current")))))));
