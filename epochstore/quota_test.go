@@ -89,7 +89,7 @@ func TestAFullEtcdRefusesAndHeals(t *testing.T) {
 	lead := w.lead("n1")
 	w.create("a")
 	owned := w.own(lead, "a", "n1")
-	for range 100 {
+	for range 1000 { // etcd looks at its size when it commits, every 100 ms, and may have taken far more by then
 		if _, err = store.Txn(w.ctx, kv.Txn{Then: []kv.Op{kv.Put("/fill", make([]byte, 200<<10))}}); err != nil {
 			break
 		}
