@@ -76,6 +76,8 @@ type Core struct {
 	evictions   map[changefeed.NodeID]record.Eviction // whose records are stored, as far as was told
 	seq         fence.Seq
 	doubt       retried         // about the ownership: the record is being read
+	hearsay     bool            // a message spoke of a newer owner
+	nextHearsay changefeed.Time // when that may raise a doubt again
 	workedAt    changefeed.Time // when all spans that are under way were looked at
 	stallSeenAt changefeed.Time // when it was looked at why nothing goes on
 	leavingAt   changefeed.Time // since when this node stops; 0: it does not
@@ -164,6 +166,7 @@ func (c *Core) take(in Input) {
 // advance does what follows from the state and the time.
 func (c *Core) advance() {
 	c.askAgain(&c.step)
+	c.weighHearsay()
 	c.askAgain(&c.doubt)
 	switch c.phase {
 	case phaseNew, phaseOpening, phaseRaising, phaseReading, phaseListing, phaseEnded:
@@ -384,6 +387,17 @@ func (c *Core) suspect() {
 	if c.doubt.effect == nil {
 		c.doubt = retried{effect: ReadEpoch{}, asked: true}
 		c.emit(ReadEpoch{})
+	}
+}
+
+// doubtHearsay is suspect for what a message says, which may be forged: it ends nobody, and many of them cost a few
+// reads.
+func (c *Core) doubtHearsay() { c.hearsay = true }
+
+func (c *Core) weighHearsay() {
+	if c.hearsay && c.now.At >= c.nextHearsay {
+		c.hearsay, c.nextHearsay = false, c.now.At.Add(c.cfg.ResendMin)
+		c.suspect()
 	}
 }
 

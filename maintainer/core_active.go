@@ -189,7 +189,7 @@ func (c *Core) receive(env message.Envelope) {
 	if err := c.epoch().Confirm(env.Epoch); err != nil { // fence:F17
 		c.emit(Refused{Rule: refusedEpoch})
 		if errors.Is(err, fence.ErrDeposed) {
-			c.end(OutcomeDeposed)
+			c.doubtHearsay()
 		}
 		return
 	}

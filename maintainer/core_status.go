@@ -138,14 +138,14 @@ func (c *Core) onRejected(h *host, rejected message.Rejected) {
 	}
 	switch {
 	case c.epoch().OlderThan(rejected.Held):
-		c.suspect()
+		c.doubtHearsay()
 	case rejected.Rule == fence.RefusedToken.Rule():
 		c.onTokenRejected(h, rejected)
 	case rejected.Command == message.KindBootstrap:
-		c.suspect() // asked again with growing delays in any case
+		c.doubtHearsay() // asked again with growing delays in any case
 	default:
 		// The host does not know this owner, or forgot it: it is asked again. What it runs counts as statuses.
-		c.suspect()
+		c.doubtHearsay()
 		if h.answered && !h.gone && h.nextAsk <= c.now.At && c.phase <= phaseStopping {
 			h.nextAsk = c.now.At.Add(c.delay(h.asks))
 			h.asks = raise(h.asks)

@@ -146,8 +146,9 @@ func TestF17HeartbeatOfAnOlderEpochMovesNothing(t *testing.T) {
 func TestF17ReportOfANewerEpochDeposes(t *testing.T) {
 	b, _ := active(t)
 	writes := len(b.writes)
+	b.current.Revision++
 	b.step(Received{Envelope: message.Envelope{ID: testID, UID: "u1", Epoch: 6, From: "n1", Body: message.Closed{}}})
-	require.Equal(t, OutcomeDeposed, b.outcome)
+	require.Equal(t, OutcomeDeposed, b.outcome, "the record says so too")
 	b.pass(30 * time.Second)
 	require.Len(t, b.writes, writes, "nothing is stored after it")
 	require.Empty(t, b.sent)

@@ -116,10 +116,7 @@ func (b *bench) command(t *testing.T, d *datadriven.TestData) {
 	case "closed":
 		b.from(word(t, d, "node"), message.Closed{})
 	case "reject":
-		b.from(word(t, d, "node"), message.Rejected{
-			Offered: b.own.Record.Epoch, Held: fence.Epoch(number(t, d, "held")), Rule: word(t, d, "rule"),
-			Command: message.KindPlace, Token: parseToken(t, word(t, d, "token")),
-		})
+		b.reject(t, d)
 	case "handoff":
 		b.step(HandoffRequested{Handoff: record.Handoff{
 			UID: "u1", Epoch: b.own.Record.Epoch, Reason: changefeed.Reason(word(t, d, "reason")),
@@ -139,6 +136,24 @@ func (b *bench) command(t *testing.T, d *datadriven.TestData) {
 	default:
 		t.Fatalf("unknown command %s", d.Cmd)
 	}
+}
+
+// reject brings a Rejected, under the epoch of its envelope if that is not this owner's.
+func (b *bench) reject(t *testing.T, d *datadriven.TestData) {
+	t.Helper()
+	rejected := message.Rejected{
+		Offered: b.own.Record.Epoch, Held: fence.Epoch(number(t, d, "held")), Rule: word(t, d, "rule"), Command: message.KindPlace,
+	}
+	if d.HasArg("token") {
+		rejected.Token = parseToken(t, word(t, d, "token"))
+	}
+	under := b.own.Record.Epoch
+	if d.HasArg("under") {
+		under = fence.Epoch(number(t, d, "under"))
+	}
+	b.step(Received{Envelope: message.Envelope{
+		ID: testID, UID: "u1", Epoch: under, From: changefeed.NodeID(word(t, d, "node")), To: "n1", Body: rejected,
+	}})
 }
 
 func (b *bench) nodesCommand(cmd, name string) {

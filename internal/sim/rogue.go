@@ -41,7 +41,7 @@ func (w *World) echo() {
 }
 
 // rogue has a broken node send commands that nobody may send: under epoch 0, under one that no record has, in the place of
-// the owner, or for a uid that there never was.
+// the owner, or for a uid that there never was. Or it tells an owner that it is one no more.
 func (w *World) rogue() {
 	for range burst {
 		to := w.people.someone()
@@ -50,7 +50,7 @@ func (w *World) rogue() {
 		}
 		env := w.past[w.rng.IntN(len(w.past))]
 		env.To = to.id
-		switch w.rng.IntN(5) {
+		switch w.rng.IntN(6) {
 		case 0:
 			env.Epoch = 0
 		case 1:
@@ -59,12 +59,35 @@ func (w *World) rogue() {
 			env.From, env.Epoch = "nobody", w.epochOf(env.ID)
 		case 3:
 			env.UID = changefeed.UID(w.word("uid-"))
+		case 4:
+			w.depose(env)
+			continue
 		default:
 			env.From, env.Epoch = "nobody", fence.Next(w.epochOf(env.ID), 0, 0)
 		}
 		w.struck(Rogue)
 		w.after(w.between(0, w.plan.DelayMax), func() { to.receive(env) })
 	}
+}
+
+// depose tells the owner of the time that somebody holds an epoch which no record has.
+func (w *World) depose(env message.Envelope) {
+	epoch := w.checker.name(env.ID).epoch
+	if epoch == nil {
+		return
+	}
+	to := w.lifeOf(epoch.Owner)
+	if to == nil {
+		return
+	}
+	held := fence.Epoch(poisoned + w.rng.IntN(poisoned))
+	env.UID, env.Epoch, env.From, env.To = epoch.UID, epoch.Epoch, env.To, epoch.Owner
+	env.Body = message.Rejected{Offered: epoch.Epoch, Held: held, Rule: fence.RefusedOlder.Rule(), Command: env.Body.Kind()}
+	if w.rng.IntN(2) == 0 {
+		env.Epoch = held
+	}
+	w.struck(Rogue)
+	w.after(w.between(0, w.plan.DelayMax), func() { to.receive(env) })
 }
 
 // epochOf is the epoch that stands.
