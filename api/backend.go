@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 
+	"fencerow/api/shape"
 	"fencerow/change"
 	"fencerow/changefeed"
 	"fencerow/endpoint"
@@ -75,6 +76,8 @@ type Local interface {
 	Self() changefeed.NodeID
 	// Loads counts the maintainers and dispatchers of this node.
 	Loads() (maintainers, dispatchers int)
+	// Progress tells of every changefeed that this node owns, in no order.
+	Progress() []shape.Progress
 	// Spans returns the cover of a changefeed that this node owns, false if it doesn't. NodeName may be left out.
 	Spans(ctx context.Context, id changefeed.ID) ([]Span, bool)
 	// Look asks a source or sink where it stands; it is given a short while.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"sort"
 	"strconv"
 	"strings"
 
@@ -13,6 +14,7 @@ import (
 	"fencerow/api/shape"
 	"fencerow/changefeed"
 	"fencerow/endpoint"
+	"fencerow/fence"
 	"fencerow/record"
 )
 
@@ -40,25 +42,18 @@ func (s *Server) get(r *http.Request) (reply, error) {
 	if err != nil {
 		return reply{}, err
 	}
-	out := present(view)
-	s.addLag(r, view, &out)
-	return reply{status: http.StatusOK, etag: out.Revision, body: out}, nil
+	out := []shape.Changefeed{present(view)}
+	s.addProgress(r, out)
+	return reply{status: http.StatusOK, etag: out[0].Revision, body: out[0]}, nil
 }
 
 func (s *Server) list(r *http.Request) (reply, error) {
 	query := r.URL.Query()
-	limit := listDefault
-	if text := query.Get("limit"); text != "" {
-		parsed, err := strconv.Atoi(text)
-		if err != nil || parsed < 1 || parsed > listMax {
-			return reply{}, &changefeed.Fault{
-				Code: changefeed.CodeRequestInvalid, Field: "limit", Value: fmt.Sprintf("%.100q", text),
-				Detail: "is out of bounds", Cure: fmt.Sprintf("give 1 to %d", listMax),
-			}
-		}
-		limit = parsed
+	wanted, err := parseWindow(r)
+	if err != nil {
+		return reply{}, err
 	}
-	after, err := parseAfter(query.Get("after"))
+	after, err := parseAfter(wanted.after)
 	if err != nil {
 		return reply{}, err
 	}
@@ -68,7 +63,7 @@ func (s *Server) list(r *http.Request) (reply, error) {
 			return reply{}, err
 		}
 	}
-	views, more, err := s.backend.List(r.Context(), namespace, after, limit)
+	views, more, err := s.backend.List(r.Context(), namespace, after, wanted.limit)
 	if err != nil {
 		return reply{}, err
 	}
@@ -76,6 +71,7 @@ func (s *Server) list(r *http.Request) (reply, error) {
 	for i, view := range views {
 		out.Items[i] = present(view)
 	}
+	s.addProgress(r, out.Items)
 	if more && len(views) > 0 {
 		out.Next = views[len(views)-1].ID.String()
 	}
@@ -358,6 +354,10 @@ func (s *Server) history(r *http.Request) (reply, error) {
 	if err != nil {
 		return reply{}, err
 	}
+	wanted, err := parseWindow(r)
+	if err != nil {
+		return reply{}, err
+	}
 	ended, err := s.backend.History(r.Context(), id)
 	if err != nil {
 		return reply{}, err
@@ -368,5 +368,14 @@ func (s *Server) history(r *http.Request) (reply, error) {
 	if err != nil && !gone { // the history outlives the changefeed
 		return reply{}, err
 	}
-	return reply{status: http.StatusOK, body: shape.List[shape.Ownership]{Items: ownerships(view, ended)}}, nil
+	all := ownerships(view, ended)
+	skipped := 0
+	if wanted.after != "" {
+		after, err := strconv.ParseUint(wanted.after, 10, 64)
+		if err != nil {
+			return reply{}, badAfter(wanted.after)
+		}
+		skipped = sort.Search(len(all), func(i int) bool { return all[i].Epoch.OlderThan(fence.Epoch(after)) })
+	}
+	return reply{status: http.StatusOK, body: page(all, skipped, wanted, func(one shape.Ownership) string { return strconv.FormatUint(uint64(one.Epoch), 10) })}, nil
 }

@@ -1,12 +1,16 @@
 package api
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
+	"sort"
+	"strings"
 	"time"
 
 	"go.uber.org/zap/zapcore"
@@ -51,7 +55,14 @@ func (s *Server) nodes(r *http.Request) (reply, error) {
 	if err != nil {
 		return reply{}, err
 	}
-	return reply{status: http.StatusOK, body: shape.List[shape.Node]{Items: s.presentNodes(r, view)}}, nil
+	wanted, err := parseWindow(r)
+	if err != nil {
+		return reply{}, err
+	}
+	nodes := s.presentNodes(r, view)
+	slices.SortStableFunc(nodes, func(a, b shape.Node) int { return strings.Compare(string(a.ID), string(b.ID)) })
+	skipped := sort.Search(len(nodes), func(i int) bool { return wanted.after == "" || string(nodes[i].ID) > wanted.after })
+	return reply{status: http.StatusOK, body: page(nodes, skipped, wanted, func(node shape.Node) string { return string(node.ID) })}, nil
 }
 
 // presentNodes asks each node for what only it knows; one that doesn't answer is shown without.
@@ -132,11 +143,23 @@ func (s *Server) spans(r *http.Request) (reply, error) {
 	if err != nil {
 		return reply{}, err
 	}
+	wanted, err := parseWindow(r)
+	if err != nil {
+		return reply{}, err
+	}
 	out, err := s.cover(r, view)
 	if err != nil {
 		return reply{}, err
 	}
-	return reply{status: http.StatusOK, body: out}, nil
+	if r.Header.Get(forwardedMark) != "" { // a node needs all of them
+		return reply{status: http.StatusOK, body: out}, nil
+	}
+	after, err := changefeed.ParseKey(wanted.after)
+	if err != nil {
+		return reply{}, badAfter(wanted.after)
+	}
+	skipped := sort.Search(len(out.Items), func(i int) bool { return bytes.Compare(out.Items[i].Start, after) >= 0 })
+	return reply{status: http.StatusOK, body: page(out.Items, skipped, wanted, func(span shape.Span) string { return span.End.Word() })}, nil
 }
 
 // cover returns the spans of a changefeed; none while nobody owns it.
@@ -174,26 +197,6 @@ func (s *Server) cover(r *http.Request, view View) (shape.List[shape.Span], erro
 		return out, nil
 	}
 	return empty, nil
-}
-
-// addLag tells how far one changefeed is behind, which only the owner of its cover knows. Whoever can't be asked is
-// left out: the records have the rest.
-func (s *Server) addLag(r *http.Request, view View, out *shape.Changefeed) {
-	if out.Owner == "" || out.LagSeconds != nil || out.Checkpoint == nil {
-		return
-	}
-	spans, err := s.cover(r, view)
-	if err != nil || len(spans.Items) == 0 {
-		return
-	}
-	most := 0.0
-	for _, span := range spans.Items {
-		if span.LagSeconds == nil {
-			return
-		}
-		most = max(most, *span.LagSeconds)
-	}
-	out.LagSeconds = &most
 }
 
 func pathOf(id changefeed.ID) string {

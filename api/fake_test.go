@@ -16,6 +16,7 @@ import (
 	"go.uber.org/zap"
 
 	"fencerow/api/client"
+	"fencerow/api/shape"
 	"fencerow/change"
 	"fencerow/changefeed"
 	"fencerow/endpoint"
@@ -32,6 +33,7 @@ type fake struct {
 	nodes    []record.Node
 	self     changefeed.NodeID
 	spans    map[changefeed.ID][]Span
+	progress []shape.Progress
 	heads    map[string]Look // by the URI as it is shown
 	floor    fence.Epoch
 	resigned int
@@ -59,7 +61,7 @@ func (f *fake) Changefeed(_ context.Context, id changefeed.ID) (View, error) {
 	defer f.mu.Unlock()
 	view, found := f.views[id]
 	if !found {
-		return View{ID: id}, &changefeed.Fault{Code: changefeed.CodeNotFound, Field: "changefeed", Value: id.String(), Detail: "does not exist"}
+		return View{ID: id}, &changefeed.Fault{Code: changefeed.CodeNotFound, Field: "changefeed", Value: id.String(), Detail: "does not exist", Cure: "list them"}
 	}
 	return view, nil
 }
@@ -88,7 +90,7 @@ func (f *fake) CreateSpec(_ context.Context, spec record.Spec) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if _, found := f.views[spec.ID()]; found {
-		return &changefeed.Fault{Code: changefeed.CodeExists, Field: "changefeed", Value: spec.ID().String(), Detail: "exists"}
+		return &changefeed.Fault{Code: changefeed.CodeExists, Field: "changefeed", Value: spec.ID().String(), Detail: "exists", Cure: "choose another"}
 	}
 	f.revision++
 	f.views[spec.ID()] = View{ID: spec.ID(), Spec: Stored[record.Spec]{Value: &spec, Revision: f.revision, CreateRevision: f.revision}}
@@ -103,7 +105,7 @@ func (f *fake) UpdateSpec(_ context.Context, read Stored[record.Spec], spec reco
 	defer f.mu.Unlock()
 	view := f.views[spec.ID()]
 	if view.Spec.Revision != read.Revision {
-		return &changefeed.Fault{Code: changefeed.CodeSpecConflict, Field: "changefeed", Value: spec.ID().String(), Detail: "was changed", Err: fence.ErrStale}
+		return &changefeed.Fault{Code: changefeed.CodeSpecConflict, Field: "changefeed", Value: spec.ID().String(), Detail: "was changed", Cure: "read it again", Err: fence.ErrStale}
 	}
 	f.revision++
 	view.Spec = Stored[record.Spec]{Value: &spec, Revision: f.revision, CreateRevision: read.CreateRevision}
@@ -158,8 +160,9 @@ func (f *fake) Resign(context.Context) error {
 func (f *fake) Store() endpoint.Store {
 	return endpoint.Store{ClusterID: "abc", Hosts: []string{"127.0.0.1:2379"}}
 }
-func (f *fake) Self() changefeed.NodeID { return f.self }
-func (f *fake) Loads() (int, int)       { return 2, 5 }
+func (f *fake) Self() changefeed.NodeID    { return f.self }
+func (f *fake) Loads() (int, int)          { return 2, 5 }
+func (f *fake) Progress() []shape.Progress { return f.progress }
 func (f *fake) Spans(_ context.Context, id changefeed.ID) ([]Span, bool) {
 	s, found := f.spans[id]
 	return s, found

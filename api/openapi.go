@@ -25,8 +25,14 @@ func operations() []operation {
 	one := shape.Changefeed{}
 	return []operation{
 		{"GET", "/cluster", "The cluster, its coordinator and its nodes.", nil, shape.Cluster{}, http.StatusOK},
-		{"GET", "/nodes", "The live nodes.", nil, shape.List[shape.Node]{}, http.StatusOK},
+		{"GET", "/nodes", "The live nodes, a page at a time: ?limit= (100, at most 1000), ?after= (the next of the page before).", nil, shape.List[shape.Node]{}, http.StatusOK},
 		{"GET", "/local", "What this node runs.", nil, shape.Local{}, http.StatusOK},
+		{
+			"GET", "/local/progress", "How far the changefeeds are that this node owns: ?first= and ?last= are namespace/name.",
+			nil,
+			shape.List[shape.Progress]{},
+			http.StatusOK,
+		},
 		{"GET", "/check", "What is inconsistent among records, nodes and sinks, and what to do.", nil, shape.List[shape.Finding]{}, http.StatusOK},
 		{
 			"GET", "/changefeeds", "The changefeeds, by name: ?namespace=, ?limit= (100, at most 1000), ?after= (the next of the page before).",
@@ -51,8 +57,8 @@ func operations() []operation {
 		{"PUT", "/nodes/{name}/drain", "Empty a node, until undrain, over its restarts.", nil, shape.Node{}, http.StatusAccepted},
 		{"DELETE", "/nodes/{name}/drain", "Let a node be given work again; 204 where no node of that name lives.", nil, shape.Node{}, http.StatusOK},
 		{"POST", feed + "/bump", "A new epoch now; with above, one above it, for all changefeeds from then on.", shape.Bump{}, one, http.StatusAccepted},
-		{"GET", feed + "/spans", "The cover of the key space.", nil, shape.List[shape.Span]{}, http.StatusOK},
-		{"GET", feed + "/history", "The last ownerships, newest first; the current one has no until.", nil, shape.List[shape.Ownership]{}, http.StatusOK},
+		{"GET", feed + "/spans", "The cover of the key space, in its order; pages as of the nodes.", nil, shape.List[shape.Span]{}, http.StatusOK},
+		{"GET", feed + "/history", "The last ownerships, newest first; the current one has no until. Pages as of the nodes.", nil, shape.List[shape.Ownership]{}, http.StatusOK},
 		{"GET", feed + "/head", "Where the source is now.", nil, shape.Head{}, http.StatusOK},
 		{"POST", "/coordinator/resign", "End the term of the coordinator.", nil, shape.Cluster{}, http.StatusAccepted},
 		{"PUT", "/log-level", "What this node logs: debug, info, warn or error.", shape.LogLevel{}, shape.LogLevel{}, http.StatusOK},
@@ -85,10 +91,14 @@ func openapiDocument(version string) object {
 		case op.response != nil:
 			success["content"] = jsonContent(op.response, schemas)
 		}
-		documented := object{
-			"summary": op.summary, "operationId": operationID(op),
-			"responses": object{strconv.Itoa(op.status): success, "default": problem},
+		responses := object{strconv.Itoa(op.status): success, "default": problem}
+		switch op.method + op.path {
+		case "POST/changefeeds/{namespace}/{name}/pause", "POST/changefeeds/{namespace}/{name}/resume", "POST/changefeeds":
+			responses["200"] = success // nothing is left to be done, or it was only tried
+		case "DELETE/nodes/{name}/drain":
+			responses["204"] = object{"description": "no node of that name lives"}
 		}
+		documented := object{"summary": op.summary, "operationId": operationID(op), "responses": responses}
 		if op.request != nil {
 			documented["requestBody"] = object{"required": op.path != "/changefeeds/{namespace}/{name}/bump", "content": jsonContent(op.request, schemas)}
 		}
@@ -127,11 +137,21 @@ func parametersOf(op operation) []object {
 			text("path", strings.TrimSuffix(name, "}"), true)
 		}
 	}
+	paged := func() {
+		out = append(out, object{"name": "limit", "in": "query", "required": false, "schema": object{
+			"type": "integer", "minimum": 1, "maximum": listMax, "default": listDefault,
+		}})
+		text("query", "after", false)
+	}
 	switch op.method + op.path {
 	case "GET/changefeeds":
 		text("query", "namespace", false)
-		text("query", "limit", false)
-		text("query", "after", false)
+		paged()
+	case "GET/nodes", "GET/changefeeds/{namespace}/{name}/spans", "GET/changefeeds/{namespace}/{name}/history":
+		paged()
+	case "GET/local/progress":
+		text("query", "first", false)
+		text("query", "last", false)
 	case "POST/changefeeds":
 		text("query", "dry_run", false)
 	case "DELETE/changefeeds/{namespace}/{name}":
@@ -150,6 +170,7 @@ func jsonContent(value any, schemas object) object {
 var (
 	typeTime = reflect.TypeFor[time.Time]()              //nolint:gochecknoglobals // read only
 	typeKey  = reflect.TypeFor[changefeed.Key]()         //nolint:gochecknoglobals // read only
+	typeCode = reflect.TypeFor[changefeed.Code]()        //nolint:gochecknoglobals // read only
 	typeText = reflect.TypeFor[encoding.TextMarshaler]() //nolint:gochecknoglobals // read only
 )
 
@@ -164,6 +185,8 @@ func schemaOf(t reflect.Type, schemas object) object {
 		return object{"description": "text, or {\"base64\": …}", "oneOf": []object{{"type": "string"}, {
 			"type": "object", "properties": object{"base64": object{"type": "string"}}, "required": []string{"base64"},
 		}}}
+	case t == typeCode:
+		return object{"type": "string", "enum": changefeed.Codes()}
 	case t.Implements(typeText):
 		return object{"type": "string", "pattern": "^[0-9]+$"}
 	}
@@ -178,7 +201,7 @@ func schemaOf(t reflect.Type, schemas object) object {
 		return object{"type": "boolean"}
 	case reflect.Float64:
 		return object{"type": "number"}
-	case reflect.Int, reflect.Int64, reflect.Uint64:
+	case reflect.Int, reflect.Int64, reflect.Uint32, reflect.Uint64:
 		return object{"type": "integer"}
 	default:
 		return object{"type": "string"}

@@ -109,6 +109,7 @@ func (s *Server) handlers() map[string]handler {
 		"GET /cluster":                        s.cluster,
 		"GET /nodes":                          s.nodes,
 		"GET /local":                          s.local,
+		"GET /local/progress":                 s.localProgress,
 		"GET /check":                          s.check,
 		"GET /changefeeds":                    s.list,
 		"GET /changefeeds/{namespace}/{name}": s.get,

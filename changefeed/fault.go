@@ -38,6 +38,19 @@ const (
 	CodeTimeout           Code = "timeout"
 )
 
+// Codes returns all codes.
+func Codes() []Code {
+	return []Code{
+		CodeRequestInvalid, CodeNotFound, CodeExists, CodeSpecConflict,
+		CodeNodeNotFound, CodeNameTaken, CodeNodeDraining, CodeSourceUnreachable,
+		CodeSourceCompacted, CodeSourceSlotLost, CodeSourceReplaced, CodeSinkUnreachable,
+		CodeSinkInUse, CodeSinkLost, CodeSinkBehind, CodeSinkFull,
+		CodeSinkLoop, CodeEpochBehindSink, CodeEtcdWentBack, CodeEtcdTooOld,
+		CodeEtcdUnreachable, CodeRecordInvalid, CodeAuthRequired, CodeAuthForbidden,
+		CodeLimitExceeded, CodeTimeout,
+	}
+}
+
 const faultSeparator = ": "
 
 // Fault is an error that people are shown: what failed, on what, and what to do. It is an error; wrap it, and find it

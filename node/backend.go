@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"fencerow/api"
+	"fencerow/api/shape"
 	"fencerow/change"
 	"fencerow/changefeed"
 	"fencerow/endpoint"
@@ -140,6 +141,23 @@ func (b backend) Loads() (maintainers, dispatchers int) {
 		return 0, 0
 	}
 	return l.maintainers.Count(), l.dispatchers.Dispatchers()
+}
+
+// Progress tells of what this node owns.
+func (b backend) Progress() []shape.Progress {
+	l := b.life.Load()
+	if l == nil {
+		return nil
+	}
+	views := l.maintainers.Views()
+	out := make([]shape.Progress, len(views))
+	for i, view := range views {
+		out[i] = shape.Progress{Namespace: view.ID.Namespace, Name: view.ID.Name, Epoch: view.Epoch, Changes: view.Changes, Bytes: view.Bytes}
+		if lag := view.Lag.Seconds(); lag >= 0 {
+			out[i].LagSeconds = &lag
+		}
+	}
+	return out
 }
 
 // spansMax bounds the question for a cover, which its maintainer answers between two steps.

@@ -132,6 +132,8 @@ func tell(out io.Writer, etcd, httpAddr string) {
 		server = " --server http://" + httpAddr
 	}
 	_, _ = fmt.Fprintf(out, `
+The console is at http://%[4]s/
+
 A demo changefeed copies %[1]s of the embedded etcd at %[2]s to stdout. To try next, in another terminal
 (go build -o cdc-node ./cmd/cdc-node):
 
@@ -144,7 +146,7 @@ A demo changefeed copies %[1]s of the embedded etcd at %[2]s to stdout. To try n
 
 Ctrl-C ends it and leaves nothing behind.
 
-`, demoPrefix, etcd, server)
+`, demoPrefix, etcd, server, httpAddr)
 }
 
 // work is the demo's workload: a few keys that change and go.

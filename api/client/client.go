@@ -256,7 +256,7 @@ func (c *Client) Cluster(ctx context.Context) (Answer[shape.Cluster], error) {
 
 // Nodes lists the live nodes.
 func (c *Client) Nodes(ctx context.Context) (Answer[shape.List[shape.Node]], error) {
-	return do[shape.List[shape.Node]](ctx, c, call{method: http.MethodGet, path: api("nodes")})
+	return every(pages[shape.Node](ctx, c, api("nodes")))
 }
 
 // Resign ends the coordinator's term.
@@ -320,12 +320,12 @@ func (c *Client) Skip(ctx context.Context, id changefeed.ID, position change.Pos
 
 // Spans shows the cover of a changefeed.
 func (c *Client) Spans(ctx context.Context, id changefeed.ID) (Answer[shape.List[shape.Span]], error) {
-	return do[shape.List[shape.Span]](ctx, c, call{method: http.MethodGet, path: feed(id, "spans")})
+	return every(pages[shape.Span](ctx, c, feed(id, "spans")))
 }
 
 // History lists the ownerships of a changefeed.
 func (c *Client) History(ctx context.Context, id changefeed.ID) (Answer[shape.List[shape.Ownership]], error) {
-	return do[shape.List[shape.Ownership]](ctx, c, call{method: http.MethodGet, path: feed(id, "history")})
+	return every(pages[shape.Ownership](ctx, c, feed(id, "history")))
 }
 
 // Head says where the source of a changefeed is now.
@@ -334,31 +334,46 @@ func (c *Client) Head(ctx context.Context, id changefeed.ID) (change.Position, e
 	return out.Value.Head, err
 }
 
-// Ready returns nil if the node is ready, else an *Error with the reason, or ErrUnreachable.
-func (c *Client) Ready(ctx context.Context) error {
-	_, err := c.raw(ctx, call{method: http.MethodGet, path: []string{"readyz"}})
-	return err
+// Ready answers if the node is ready, else the error is an *Error with the reason, or ErrUnreachable.
+func (c *Client) Ready(ctx context.Context) (Answer[shape.Health], error) {
+	return do[shape.Health](ctx, c, call{method: http.MethodGet, path: []string{"readyz"}})
 }
 
 // All lists all changefeeds, page after page; an empty namespace is all of them. Raw is one list.
 func (c *Client) All(ctx context.Context, namespace string) (Answer[shape.List[shape.Changefeed]], error) {
-	first, err := c.Page(ctx, namespace, "")
-	if err != nil || first.Value.Next == "" {
-		return first, err
+	return every(func(after string) (Answer[shape.List[shape.Changefeed]], error) { return c.Page(ctx, namespace, after) })
+}
+
+// pages returns what asks for a page of the list at a path.
+func pages[T any](ctx context.Context, c *Client, path []string) func(after string) (Answer[shape.List[T]], error) {
+	return func(after string) (Answer[shape.List[T]], error) {
+		query := url.Values{"limit": {pageLimit}}
+		if after != "" {
+			query.Set("after", after)
+		}
+		return do[shape.List[T]](ctx, c, call{method: http.MethodGet, path: path, query: query})
+	}
+}
+
+// every joins the pages of a list into one.
+func every[T any](page func(after string) (Answer[shape.List[T]], error)) (Answer[shape.List[T]], error) {
+	now, err := page("")
+	if err != nil || now.Value.Next == "" {
+		return now, err
 	}
 	var items []json.RawMessage
-	out := Answer[shape.List[shape.Changefeed]]{}
-	for page := first; ; {
+	out := Answer[shape.List[T]]{}
+	for {
 		var raw shape.List[json.RawMessage]
-		if err := json.Unmarshal(page.Raw, &raw); err != nil {
+		if err := json.Unmarshal(now.Raw, &raw); err != nil {
 			return out, fmt.Errorf("client: list: %w", err)
 		}
 		items = append(items, raw.Items...)
-		out.Value.Items = append(out.Value.Items, page.Value.Items...)
-		if page.Value.Next == "" {
+		out.Value.Items = append(out.Value.Items, now.Value.Items...)
+		if now.Value.Next == "" {
 			break
 		}
-		if page, err = c.Page(ctx, namespace, page.Value.Next); err != nil {
+		if now, err = page(now.Value.Next); err != nil {
 			return out, err
 		}
 	}

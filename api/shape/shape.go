@@ -34,6 +34,8 @@ type Changefeed struct {
 	Resolved      *change.Position   `json:"resolved,omitempty"`
 	LagSeconds    *float64           `json:"lag_seconds,omitempty"`
 	Spans         int                `json:"spans,omitempty"`
+	Changes       *uint64            `json:"changes,omitempty"` // written by this owner; absent if it can't be asked
+	Bytes         *uint64            `json:"bytes,omitempty"`
 	Skips         []record.Skip      `json:"skips,omitempty"` // changes that were left out by hand
 	Created       *time.Time         `json:"created,omitempty"`
 	Updated       *time.Time         `json:"updated,omitempty"`
@@ -135,6 +137,19 @@ type Local struct {
 	Dispatchers int               `json:"dispatchers"`
 	Now         time.Time         `json:"now"`
 }
+
+// Progress is how far the owner of a changefeed is. Changes and bytes are what was written under its epoch.
+type Progress struct {
+	Namespace  string      `json:"namespace"`
+	Name       string      `json:"name"`
+	Epoch      fence.Epoch `json:"epoch"`
+	LagSeconds *float64    `json:"lag_seconds,omitempty"`
+	Changes    uint64      `json:"changes"`
+	Bytes      uint64      `json:"bytes"`
+}
+
+// ID returns the changefeed's name.
+func (p *Progress) ID() changefeed.ID { return changefeed.ID{Namespace: p.Namespace, Name: p.Name} }
 
 // Event is something that happened: an ownership, a state, a refusal of a fence, or a node's coming and going.
 type Event struct {

@@ -12,7 +12,10 @@ import (
 )
 
 func newChangefeed(c *common) *cobra.Command {
-	cmd := asGroup(&cobra.Command{Use: "changefeed", Short: "Create, look at and change changefeeds", Aliases: []string{"cf"}})
+	cmd := asGroup(&cobra.Command{
+		Use: "changefeed", Short: "Create, look at and change changefeeds", Aliases: []string{"cf"},
+		Example: "  cdc-node changefeed list --all-namespaces\n  cdc-node changefeed get orders --watch",
+	})
 	cmd.AddCommand(
 		newChangefeedCreate(c), newChangefeedList(c), newChangefeedGet(c), newChangefeedPause(c), newChangefeedResume(c),
 		newChangefeedRemove(c), newChangefeedSpans(c), newChangefeedHistory(c), newChangefeedWait(c), newChangefeedMove(c),

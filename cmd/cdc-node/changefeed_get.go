@@ -11,17 +11,17 @@ import (
 )
 
 func newChangefeedGet(c *common) *cobra.Command {
-	var watch bool
+	var follow bool
 	return watchFlag(c.nameFlags(&cobra.Command{
 		Use: "get NAME", Short: "Show a changefeed", Args: cobra.ExactArgs(1),
 		Example: "  cdc-node changefeed get orders\n  cdc-node changefeed get orders --watch -o json",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if watch {
-				return c.withFeed(cmd, args[0], "watch", func(asked *asking) error { return c.watch(cmd, asked.alone) })
+			if follow {
+				return c.withFeed(cmd, args[0], "watch", func(asked *asking) error { return watch(cmd, c, watchedChangefeeds, asked.alone) })
 			}
 			return c.onFeed(cmd, args[0], "get", func(asked *asking) (answer, error) { return asked.Changefeed(asked.ctx, asked.id) })
 		},
-	}), &watch)
+	}), &follow)
 }
 
 // alone returns the changefeed as a list of one.

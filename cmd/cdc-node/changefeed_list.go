@@ -12,7 +12,7 @@ import (
 )
 
 func newChangefeedList(c *common) *cobra.Command {
-	var watch bool
+	var follow bool
 	cmd := watchFlag(c.nameFlags(&cobra.Command{
 		Use: "list", Short: "List the changefeeds of a namespace", Args: cobra.NoArgs,
 		Example: "  cdc-node changefeed list -A\n  cdc-node changefeed list --watch",
@@ -29,8 +29,8 @@ func newChangefeedList(c *common) *cobra.Command {
 			fetch := func(ctx context.Context) (client.Answer[shape.List[shape.Changefeed]], error) {
 				return asked.All(ctx, namespace)
 			}
-			if watch {
-				if err := c.watch(cmd, fetch); err != nil {
+			if follow {
+				if err := watch(cmd, c, watchedChangefeeds, fetch); err != nil {
 					return fmt.Errorf("watch changefeeds: %w", err)
 				}
 				return nil
@@ -41,7 +41,7 @@ func newChangefeedList(c *common) *cobra.Command {
 			}
 			return show(cmd, c, answer, func(w io.Writer, list shape.List[shape.Changefeed]) { tableOfChangefeeds(w, list.Items) })
 		},
-	}), &watch)
+	}), &follow)
 	cmd.Flags().BoolVarP(&c.allNamespaces, "all-namespaces", "A", false, "of all namespaces")
 	return cmd
 }

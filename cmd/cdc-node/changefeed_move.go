@@ -14,6 +14,7 @@ func newChangefeedMove(c *common) *cobra.Command {
 		},
 	})
 	cmd.Flags().StringVar(&to, "to", "", "name or id of the node")
+	complete(cmd, "to", c.nodeNames)
 	_ = cmd.MarkFlagRequired("to") //nolint:errcheck // the flag is there
 	return cmd
 }

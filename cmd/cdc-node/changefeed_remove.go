@@ -26,7 +26,7 @@ func newChangefeedRemove(c *common) *cobra.Command {
 				}
 				ctx, cancel := context.WithTimeout(asked.ctx, c.timeout)
 				defer cancel()
-				tell, done := progress()
+				tell, done := asked.progress(ctx)
 				defer done()
 				return out, asked.AwaitRemoved(ctx, asked.id, out.Value.UID, tell)
 			})

@@ -33,12 +33,21 @@ func newChangefeedWait(c *common) *cobra.Command {
 			return c.withFeed(cmd, args[0], "wait for", func(asked *asking) error {
 				ctx, cancel := context.WithTimeout(asked.ctx, c.timeout)
 				defer cancel()
-				tell, done := progress()
+				tell, done := asked.progress(ctx)
 				defer done()
 				if checkpoint != "" {
-					return asked.AwaitCheckpoint(ctx, asked.id, target, client.Progress(tell))
+					err = asked.AwaitCheckpoint(ctx, asked.id, target, client.Progress(tell))
+				} else {
+					err = asked.AwaitCaughtUp(ctx, asked.id, client.Progress(tell))
 				}
-				return asked.AwaitCaughtUp(ctx, asked.id, client.Progress(tell))
+				if err != nil || c.output != outputJSON {
+					return err
+				}
+				out, err := asked.Changefeed(asked.ctx, asked.id)
+				if err != nil {
+					return err
+				}
+				return show(cmd, c, out, tableOfChangefeed)
 			})
 		},
 	})

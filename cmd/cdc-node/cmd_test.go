@@ -216,17 +216,17 @@ func TestVersionAndHealth(t *testing.T) {
 	require.Equal(t, exitUnreachable, exitCode(err), "what is given goes before the environment")
 }
 
-// Every command that does something shows how in its help.
+// Every command shows how in its help.
 func TestEveryCommandShowsAnExample(t *testing.T) {
 	var check func(cmd *cobra.Command)
 	check = func(cmd *cobra.Command) {
 		for _, sub := range cmd.Commands() {
 			check(sub)
 		}
-		if cmd.HasSubCommands() || cmd.Name() == "help" {
+		if cmd.Name() == "help" {
 			return
 		}
-		require.Contains(t, cmd.Example, "cdc-node "+strings.TrimPrefix(cmd.CommandPath(), "cdc-node "), cmd.CommandPath())
+		require.Contains(t, cmd.Example, cmd.CommandPath(), cmd.CommandPath())
 		require.NotEmpty(t, cmd.Short, cmd.CommandPath())
 	}
 	check(newRoot())
@@ -234,7 +234,7 @@ func TestEveryCommandShowsAnExample(t *testing.T) {
 
 // What has an answer of the API can be read by a program.
 func TestEveryAnswerComesAsJSONToo(t *testing.T) {
-	without := []string{"dev", "server", "etcd", "etcdctl", "etcdutl", "cat", "version"}
+	without := []string{"dev", "server", "etcd", "etcdctl", "etcdutl", "cat", "bash", "fish", "powershell", "zsh"}
 	var check func(cmd *cobra.Command)
 	check = func(cmd *cobra.Command) {
 		for _, sub := range cmd.Commands() {

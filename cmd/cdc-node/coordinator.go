@@ -7,7 +7,9 @@ import (
 )
 
 func newCoordinator(c *common) *cobra.Command {
-	cmd := asGroup(&cobra.Command{Use: "coordinator", Short: "The node that decides on ownership"})
+	cmd := asGroup(&cobra.Command{
+		Use: "coordinator", Short: "The node that decides on ownership", Example: "  cdc-node coordinator show",
+	})
 	cmd.AddCommand(newCoordinatorShow(c), newCoordinatorResign(c))
 	return cmd
 }

@@ -7,7 +7,9 @@ import (
 )
 
 func newEpoch(c *common) *cobra.Command {
-	cmd := asGroup(&cobra.Command{Use: "epoch", Short: "The ownerships of changefeeds"})
+	cmd := asGroup(&cobra.Command{
+		Use: "epoch", Short: "The ownerships of changefeeds", Example: "  cdc-node epoch bump orders",
+	})
 	cmd.AddCommand(newEpochBump(c))
 	return cmd
 }

@@ -2,8 +2,11 @@ package main
 
 import (
 	"fmt"
+	"io"
 
 	"github.com/spf13/cobra"
+
+	"fencerow/api/shape"
 )
 
 func newHealth(c *common) *cobra.Command {
@@ -20,11 +23,11 @@ func newHealth(c *common) *cobra.Command {
 				return err
 			}
 			defer asked.Close()
-			if err := asked.Ready(cmd.Context()); err != nil {
+			answer, err := asked.Ready(cmd.Context())
+			if err != nil {
 				return fmt.Errorf("health of %s: %w", c.server, err)
 			}
-			_, err = fmt.Fprintln(cmd.OutOrStdout(), "ready")
-			return err
+			return show(cmd, c, answer, func(w io.Writer, _ shape.Health) { _, _ = fmt.Fprintln(w, "ready") })
 		},
 	})
 	cmd.Flags().StringVar(&url, "url", "", "URL of the node (default: --server)")

@@ -13,7 +13,7 @@ import (
 
 func newNodeDrain(c *common) *cobra.Command {
 	var wait bool
-	cmd := c.connectFlags(&cobra.Command{
+	cmd := completeArgument(c.connectFlags(&cobra.Command{
 		Use: "drain NODE", Short: "Empty a node: its changefeeds and spans go to others", Args: cobra.ExactArgs(1),
 		Long: "Empty the node of that name, until undrain, over its restarts. The last node keeps what it runs until another comes:\n" +
 			"with --wait the command says so and waits.",
@@ -38,13 +38,13 @@ func newNodeDrain(c *common) *cobra.Command {
 			}
 			return show(cmd, c, answer, tableOfNode)
 		},
-	})
+	}), c.nodeNames)
 	cmd.Flags().BoolVar(&wait, "wait", false, "until nothing runs there any more, at most --timeout")
 	return cmd
 }
 
 func newNodeUndrain(c *common) *cobra.Command {
-	return c.connectFlags(&cobra.Command{
+	return completeArgument(c.connectFlags(&cobra.Command{
 		Use: "undrain NODE", Short: "Let a drained node be given work again", Args: cobra.ExactArgs(1),
 		Example: "  cdc-node node undrain n2",
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -59,7 +59,7 @@ func newNodeUndrain(c *common) *cobra.Command {
 			}
 			return show(cmd, c, answer, tableOfNode)
 		},
-	})
+	}), c.nodeNames)
 }
 
 func tableOfNode(w io.Writer, node shape.Node) {

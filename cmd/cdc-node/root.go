@@ -41,6 +41,7 @@ func newRoot() *cobra.Command {
 	root := &cobra.Command{
 		Use: "cdc-node", Short: "Fencerow: clustered change data capture", SilenceErrors: true, SilenceUsage: true,
 		Version: version,
+		Example: "  cdc-node dev\n  cdc-node server --name n1 --etcd 127.0.0.1:2379 --data-dir /var/lib/cdc-node\n  cdc-node changefeed list",
 	}
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usageError{fmt.Errorf("%w; see %s --help", err, cmd.CommandPath())}
@@ -51,6 +52,13 @@ func newRoot() *cobra.Command {
 		newDev(), newServer(), newEtcd(), newEtcdctl(), newEtcdutl(), newHealth(c), newChangefeed(c), newNode(c), newCoordinator(c), newEpoch(c),
 		newSink(), newCheck(c), newDebug(c), newLogLevel(c), newVersion(),
 	)
+	root.InitDefaultCompletionCmd()
+	if completion, _, err := root.Find([]string{"completion"}); err == nil {
+		completion.Example = "  source <(cdc-node completion bash)"
+		for _, shell := range completion.Commands() {
+			shell.Example = "  cdc-node completion " + shell.Name()
+		}
+	}
 	setUp(root)
 	return root
 }
@@ -115,6 +123,7 @@ func (c *common) connectFlags(cmd *cobra.Command) *cobra.Command {
 	f.StringVar(&c.tlsCA, "tls-ca", "", "PEM file of the authority that signed the server's certificate")
 	f.StringVar(&c.tlsCert, "tls-cert", "", "PEM file of a client certificate")
 	f.StringVar(&c.tlsKey, "tls-key", "", "PEM file of its key")
+	complete(cmd, "output", func() []string { return []string{outputTable, outputJSON} })
 	return cmd
 }
 
@@ -122,6 +131,9 @@ func (c *common) connectFlags(cmd *cobra.Command) *cobra.Command {
 func (c *common) nameFlags(cmd *cobra.Command) *cobra.Command {
 	c.connectFlags(cmd)
 	cmd.Flags().StringVarP(&c.namespace, "namespace", "n", changefeed.DefaultNamespace, "namespace of a NAME that is written without one")
+	if strings.Contains(cmd.Use, "NAME") && !strings.HasPrefix(cmd.Use, "create") {
+		completeArgument(cmd, c.changefeedNames)
+	}
 	return cmd
 }
 
@@ -129,8 +141,8 @@ func (c *common) nameFlags(cmd *cobra.Command) *cobra.Command {
 func (c *common) connect() (*client.Client, error) { return c.connectWithin(c.timeout) }
 
 func (c *common) connectWithin(timeout time.Duration) (*client.Client, error) {
-	if c.output != outputTable && c.output != outputJSON {
-		return nil, usageError{fmt.Errorf("--output %q is unknown; give table or json", c.output)}
+	if err := checkOutput(c.output); err != nil {
+		return nil, err
 	}
 	if c.timeout <= 0 {
 		return nil, usageError{fmt.Errorf("--timeout %v is not positive; give a duration such as 30s", c.timeout)}
@@ -138,6 +150,13 @@ func (c *common) connectWithin(timeout time.Duration) (*client.Client, error) {
 	return client.New(client.Config{
 		Server: c.server, Timeout: timeout, TokenFile: c.tokenFile, TLSCA: c.tlsCA, TLSCert: c.tlsCert, TLSKey: c.tlsKey,
 	})
+}
+
+func checkOutput(output string) error {
+	if output != outputTable && output != outputJSON {
+		return usageError{fmt.Errorf("--output %q is unknown; give table or json", output)}
+	}
+	return nil
 }
 
 func (c *common) id(text string) (changefeed.ID, error) { return changefeed.ParseID(text, c.namespace) }

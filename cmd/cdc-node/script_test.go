@@ -40,6 +40,7 @@ func TestScriptsWithAServer(t *testing.T) {
 		stop()
 		require.NoError(t, <-ended)
 		require.Contains(t, out.String(), `"changefeed":"default/demo"`)
+		require.Contains(t, log.String(), "The console is at http://"+addr+"/")
 	})
 	api, err := client.New(client.Config{Server: "http://" + addr})
 	require.NoError(t, err)

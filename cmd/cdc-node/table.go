@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -30,9 +29,8 @@ func printJSON(w io.Writer, raw json.RawMessage) error {
 
 // grid prints rows of words in columns.
 func grid(w io.Writer, header string, rows [][]string) {
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	_, _ = fmt.Fprintln(t, strings.ReplaceAll(header, " ", "\t"))
-	for _, row := range rows {
+	t := tabwriter.NewWriter(w, 0, 0, columnGap, ' ', 0)
+	for _, row := range fitted(append([][]string{strings.Fields(header)}, rows...), columnsOf(w)) {
 		_, _ = fmt.Fprintln(t, strings.Join(row, "\t"))
 	}
 	_ = t.Flush()
@@ -112,16 +110,22 @@ func tableOfChangefeed(w io.Writer, f shape.Changefeed) {
 func tableOfNodes(w io.Writer, nodes []shape.Node) {
 	rows := make([][]string, len(nodes))
 	for i, n := range nodes {
-		role := ""
-		if n.Coordinator {
-			role = "coordinator"
-		}
-		rows[i] = []string{
-			n.Name, short(n.ID), string(n.Liveness), word(role), count(n.Maintainers), count(n.Dispatchers), n.HTTP,
-			strconv.Itoa(len(n.Unreachable)),
-		}
+		rows[i] = rowOfNode(n)
 	}
-	grid(w, "NAME ID LIVENESS ROLE OWNS RUNS HTTP UNREACHABLE", rows)
+	grid(w, headerOfNodes, rows)
+}
+
+const headerOfNodes = "NAME ID LIVENESS ROLE OWNS RUNS HTTP UNREACHABLE"
+
+func rowOfNode(n shape.Node) []string {
+	role := absent
+	if n.Coordinator {
+		role = "coordinator"
+	}
+	return []string{
+		n.Name, short(n.ID), string(n.Liveness), role, count(n.Maintainers), count(n.Dispatchers), n.HTTP,
+		strconv.Itoa(len(n.Unreachable)),
+	}
 }
 
 func tableOfSpans(w io.Writer, spans []shape.Span) {
@@ -229,32 +233,6 @@ func moment(at *time.Time) string {
 		return ""
 	}
 	return at.Local().Format(time.DateTime)
-}
-
-// terminal reports whether people look at the file.
-func terminal(f *os.File) bool {
-	info, err := f.Stat()
-	return err == nil && info.Mode()&os.ModeCharDevice != 0
-}
-
-// progress shows how far something is on a terminal, and nothing in a pipe. done ends the line.
-func progress() (tell func(shape.Changefeed, change.Position), done func()) {
-	if !terminal(os.Stderr) {
-		return func(shape.Changefeed, change.Position) {}, func() {}
-	}
-	told := false
-	return func(f shape.Changefeed, target change.Position) {
-			told = true
-			text := fmt.Sprintf("%s %s: checkpoint %s", f.Namespace+"/"+f.Name, f.State, position(f.Checkpoint))
-			if target > 0 {
-				text += " of " + target.String()
-			}
-			_, _ = fmt.Fprintf(os.Stderr, "\r\x1b[K%s", text)
-		}, func() {
-			if told {
-				_, _ = fmt.Fprint(os.Stderr, "\r\x1b[K")
-			}
-		}
 }
 
 func sortedOptions(options changefeed.Options) []string {

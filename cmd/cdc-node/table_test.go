@@ -42,3 +42,19 @@ func TestUntilSaysTheDayWhenItIsAnother(t *testing.T) {
 	require.Equal(t, "2026-11-23 12:00:00", until(&shape.Ownership{From: from, Until: &next}))
 	require.Empty(t, until(&shape.Ownership{From: from}))
 }
+
+// On a terminal the widest columns are cut until a row fits; in a pipe nothing is.
+func TestRowsAreCutToTheTerminal(t *testing.T) {
+	rows := [][]string{{"NAME", "STATE", "WHY"}, {"orders", "retrying", "sink.unreachable: " + strings.Repeat("ü", 90)}}
+	require.Equal(t, rows, fitted(rows, 0))
+	var out strings.Builder
+	for _, row := range fitted(rows, 60) {
+		out.WriteString(strings.Join(row, "  ") + "\n")
+	}
+	require.Contains(t, out.String(), "orders  retrying  sink.unreachable: ü")
+	for line := range strings.Lines(out.String()) {
+		require.LessOrEqual(t, utf8.RuneCountInString(strings.TrimSpace(line)), 60)
+	}
+	require.Contains(t, out.String(), "…\n")
+	require.Equal(t, rows[0], fitted(rows[:1], 5)[0], "names are not cut to nothing")
+}
