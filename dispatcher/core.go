@@ -41,6 +41,7 @@ type Core struct {
 	waiting spanSet // those that wait for an overlapping lower token's pump to end
 
 	memory  memory
+	hold    hold
 	void    fence.Token // every token at or below it is void on this host
 	evicted *Evicted    // the eviction that is not acknowledged yet
 
@@ -186,9 +187,11 @@ func (c *Core) noticeRaise(now changefeed.Time) {
 	}
 	c.memory.forgetEpoch()
 	c.report.reset()
+	c.forgetDecisions()
 	if held.Owner == "" || held.UID != before.UID { // fence:F13
 		c.cancelAll(now)
 		c.memory.finals = nil
+		c.report.synced = 0
 	}
 }
 

@@ -1,7 +1,6 @@
 package dispatcher
 
 import (
-	"fencerow/change"
 	"fencerow/changefeed"
 	"fencerow/fence"
 	"fencerow/message"
@@ -40,7 +39,7 @@ func (c *Core) deliver(now changefeed.Time, envelope message.Envelope) {
 	case message.ListStatuses:
 		c.send(message.Statuses{Full: true, Statuses: c.statuses(now)})
 	case message.Barrier:
-		c.barrier(now, &envelope, body)
+		c.barrier(&envelope, body)
 	}
 }
 
@@ -168,17 +167,6 @@ func (c *Core) answerClose() {
 	}
 	c.closer.answered = true
 	c.send(message.Closed{})
-}
-
-// barrier stops all dispatchers at a position. Actions that are done in the sink are not offered by this host.
-func (c *Core) barrier(now changefeed.Time, envelope *message.Envelope, body message.Barrier) {
-	if body.Action != message.BarrierStop || body.Position == 0 {
-		c.refuse(envelope, fence.RefusedToken)
-		return
-	}
-	for _, d := range c.holders.items {
-		c.stopHolder(now, d, message.Stop{Token: d.token, At: change.At(body.Position)})
-	}
 }
 
 // refuse tells the sender that its command was refused, under the epoch that it offered, so that it knows its own.

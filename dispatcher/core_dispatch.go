@@ -73,6 +73,7 @@ func (c *Core) place(now changefeed.Time, envelope *message.Envelope, body messa
 	}
 	c.live[token] = d
 	c.waiting.add(d)
+	c.holdWith(body.Barrier)
 	c.tell(c.status(now, d))
 }
 
@@ -116,6 +117,7 @@ func (c *Core) startWaiting() {
 		c.effects = append(c.effects, StartPump{
 			UID: d.uid, Token: d.token, Span: d.span, From: d.from, Floor: d.floor,
 			Spec: terms.spec, SpecRevision: terms.specRevision, SourceID: terms.sourceID,
+			Order: c.hold.order, Hold: c.hold.at,
 		})
 		c.report.enqueue(d)
 	}
@@ -206,6 +208,9 @@ func (c *Core) dispatcherEnded(now changefeed.Time, in DispatcherEnded) {
 func (c *Core) bury(d *dispatcher, final message.Status) {
 	delete(c.live, d.token)
 	c.report.dequeue(d)
+	if len(c.live) == 0 {
+		c.holdAt(0)
+	}
 	if d.token.Epoch() == c.gate.Held().Epoch {
 		c.memory.bury(d.token.Seq(), d.span)
 	}

@@ -54,7 +54,7 @@ func (p *probe) step(input Input) []Effect {
 func acts(effects []Effect) []Effect {
 	return slices.DeleteFunc(slices.Clone(effects), func(e Effect) bool {
 		switch e.(type) {
-		case StartPump, StopPump, CancelPump:
+		case StartPump, StopPump, CancelPump, HoldPump, SyncPump:
 			return false
 		default:
 			return true
@@ -104,7 +104,7 @@ func everyCommand(token fence.Token) []message.Body {
 		message.Close{},
 		message.Close{Removed: true},
 		message.ListStatuses{},
-		message.Barrier{Position: 9, Action: message.BarrierStop},
+		message.Barrier{Number: 1, Position: 9, Action: message.BarrierStop},
 	}
 }
 

@@ -91,6 +91,12 @@ type Progress struct {
 
 	WaitingOn    string
 	WaitingSince changefeed.Time
+
+	// Order is the last [HoldPump] or [StartPump] whose hold it obeys, Highest is where the piece is that is furthest, and
+	// Synced the position that it recorded last, or found recorded.
+	Order   uint64
+	Highest change.Position
+	Synced  change.Position
 }
 
 // Effect is something that a [Core] decided. Effects are executed in order.
@@ -113,6 +119,23 @@ type StartPump struct {
 	Spec         record.Spec
 	SpecRevision int64
 	SourceID     string // the source's identity must be this one; "" if none was stored
+	// Hold is the position above which it writes nothing, and Order counts what pumps are told of it, as in [HoldPump].
+	Order uint64
+	Hold  change.Position
+}
+
+// HoldPump has a pump stop at a position and stay alive: it brings everything at or below to the sink, and nothing above,
+// but for what it has written before and for a snapshot. At 0 lets it go on. Its progress says so with the order.
+type HoldPump struct {
+	Token fence.Token
+	Order uint64
+	At    change.Position
+}
+
+// SyncPump has a pump that holds at a position record it in the sink. Another HoldPump takes it back if it was not begun.
+type SyncPump struct {
+	Token fence.Token
+	At    change.Position
 }
 
 // StopPump stops a pump: when everything at or below At is done and nothing above, or, if At is the zero mark, as soon
@@ -148,5 +171,7 @@ func (ReadRecord) effect()          {}
 func (StartPump) effect()           {}
 func (StopPump) effect()            {}
 func (CancelPump) effect()          {}
+func (HoldPump) effect()            {}
+func (SyncPump) effect()            {}
 func (AcknowledgeEviction) effect() {}
 func (Refused) effect()             {}

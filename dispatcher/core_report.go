@@ -30,6 +30,8 @@ const (
 type covered struct {
 	mark     change.Mark
 	resolved change.Position
+	highest  change.Position
+	order    uint64 // of the hold that it obeys
 	d        *dispatcher
 }
 
@@ -41,6 +43,13 @@ type report struct {
 	lowest   *dispatcher // of the covered ones, by mark, then token
 	mark     change.Position
 	resolved change.Position
+	highest  change.Position
+
+	hold     hold // that the counts are about
+	obeying  int  // covered ones that obey it
+	standing int  // those of them that have come there
+	synced   change.Position
+	heldTold toldHeld
 
 	states   []*dispatcher    // whose state changed, in that order
 	ended    []message.Status // of those that are gone
@@ -72,7 +81,7 @@ func (c *Core) heartbeatDue() (changefeed.Time, bool) {
 		return 0, false // nobody owns
 	}
 	r := &c.report
-	if len(r.states) > 0 || len(r.ended) > 0 {
+	if len(r.states) > 0 || len(r.ended) > 0 || c.heldDue() {
 		return min(r.next, r.last.Add(heartbeatGap)), true
 	}
 	return r.next, !c.quiet()
@@ -102,12 +111,16 @@ func (r *report) stateChanged(d *dispatcher) {
 // progressed has the dispatcher's progress taken into the watermark, and told in its turn if the watermark does not say
 // it: what was written, or read of a snapshot, or what it waits for. So a source that moves on elsewhere costs nothing.
 func (r *report) progressed(d *dispatcher, before *Progress) {
+	r.synced = max(r.synced, d.progress.Synced)
 	r.cover(d)
 	if d.covered == 0 {
 		r.enqueue(d)
 		return
 	}
-	r.covered[d.covered-1] = covered{mark: d.progress.Mark, resolved: d.progress.Resolved, d: d}
+	one := &r.covered[d.covered-1]
+	r.countHeld(one, -1)
+	*one = progressOf(d)
+	r.countHeld(one, 1)
 	r.stale = true
 	now := &d.progress
 	if now.Changes != before.Changes || now.SnapshotRows != before.SnapshotRows || now.WaitingOn != before.WaitingOn ||
@@ -121,7 +134,8 @@ func (r *report) cover(d *dispatcher) {
 	if d.covered != 0 || d.state != message.DispatcherRunning || !d.progress.Known {
 		return
 	}
-	r.covered = append(r.covered, covered{mark: d.progress.Mark, resolved: d.progress.Resolved, d: d})
+	r.covered = append(r.covered, progressOf(d))
+	r.countHeld(&r.covered[len(r.covered)-1], 1)
 	d.covered, r.stale = len(r.covered), true
 	r.set.Add(d.span, d.token)
 }
@@ -132,6 +146,7 @@ func (r *report) uncover(d *dispatcher) {
 		return
 	}
 	last := len(r.covered) - 1
+	r.countHeld(&r.covered[d.covered-1], -1)
 	r.covered[d.covered-1] = r.covered[last]
 	r.covered[d.covered-1].d.covered = d.covered
 	r.covered[last] = covered{}
@@ -161,13 +176,14 @@ func (r *report) watermark() (mark, resolved change.Position) {
 	if !r.stale {
 		return r.mark, r.resolved
 	}
-	r.stale, r.lowest, r.mark, r.resolved = false, nil, 0, 0
+	r.stale, r.lowest, r.mark, r.resolved, r.highest = false, nil, 0, 0, 0
 	var lowest *covered
 	for i := range r.covered {
 		one := &r.covered[i]
 		if lowest == nil || lower(one, lowest) {
 			lowest = one
 		}
+		r.highest = max(r.highest, one.highest)
 		if i == 0 || one.resolved < r.resolved {
 			r.resolved = one.resolved
 		}
@@ -215,7 +231,9 @@ func (c *Core) heartbeat(now changefeed.Time) {
 	r.number = max(r.number+1, uint64(max(now, 0)))
 	c.send(message.Heartbeat{
 		Number: r.number, Set: r.set, Checkpoint: checkpoint, Resolved: resolved, Changed: c.changedStatuses(now),
+		Held: c.held(),
 	})
+	r.heldTold = c.heldNow()
 	r.last, r.next, r.retire = now, now.Add(heartbeatEvery), now.Add(lingerMax)
 	if len(c.live) > 0 {
 		r.empty = emptyBeats
@@ -303,7 +321,7 @@ func (c *Core) status(now changefeed.Time, d *dispatcher) message.Status {
 		Span: d.span, Token: d.token, SpecRevision: d.specRevision, State: d.state,
 		Mark: p.Mark, Known: p.Known, Resolved: p.Resolved, Fault: p.Fault, SourceID: p.SourceID,
 		SnapshotRows: p.SnapshotRows, SnapshotTotal: p.SnapshotTotal, Changes: p.Changes, Bytes: p.Bytes,
-		WaitingOn: p.WaitingOn,
+		WaitingOn: p.WaitingOn, Barrier: c.barrierOf(d),
 	}
 	if p.WaitingOn != "" {
 		status.WaitingFor = max(now.Sub(p.WaitingSince), 0)

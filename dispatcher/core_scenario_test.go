@@ -130,6 +130,22 @@ func (a words) record(t *testing.T) record.Epoch {
 	}
 }
 
+// barrier reads `n=1 position=50 stop`, of which stop is the default; none without the key of its number.
+func (a words) barrier(t *testing.T, number string) message.Barrier {
+	t.Helper()
+	if _, found := a[number]; !found {
+		return message.Barrier{}
+	}
+	action := message.BarrierStop
+	if _, found := a["write"]; found {
+		action = message.BarrierWrite
+	}
+	if _, found := a["pass"]; found {
+		action = message.BarrierPass
+	}
+	return message.Barrier{Number: a.number(t, number), Position: change.Position(a.number(t, "position")), Action: action}
+}
+
 func (a words) envelope(t *testing.T, body message.Body) Input {
 	t.Helper()
 	return Deliver{Envelope: message.Envelope{
@@ -171,7 +187,7 @@ func parseInput(t *testing.T, line []string) Input {
 	case "place":
 		return a.envelope(t, message.Place{
 			Seq: fence.Seq(a.number(t, "seq")), Span: parseSpan(a["span"]),
-			From: change.At(change.Position(a.number(t, "start"))),
+			From: change.At(change.Position(a.number(t, "start"))), Barrier: a.barrier(t, "barrier"),
 		})
 	case "stop":
 		return a.envelope(t, message.Stop{Token: a.token(t), At: change.At(change.Position(a.number(t, "at")))})
@@ -182,11 +198,7 @@ func parseInput(t *testing.T, line []string) Input {
 	case "closed":
 		return a.envelope(t, message.Closed{})
 	case "barrier":
-		action := message.BarrierStop
-		if has("write") {
-			action = message.BarrierWrite
-		}
-		return a.envelope(t, message.Barrier{Position: change.Position(a.number(t, "position")), Action: action})
+		return a.envelope(t, a.barrier(t, "n"))
 	case "evict":
 		return Evicted{UID: "u", Token: a.token(t), Acknowledged: has("acknowledged")}
 	case "report", "ended":
@@ -210,6 +222,8 @@ func parseReport(t *testing.T, kind string, a words) Input {
 	progress := Progress{
 		Claimed: claimed, Known: claimed && !unknown, Mark: change.At(change.Position(a.number(t, "mark"))),
 		Resolved: change.Position(a.number(t, "resolved")), SourceID: a["source"], WaitingOn: a["waits"],
+		Order: a.number(t, "order"), Highest: change.Position(max(a.number(t, "mark"), a.number(t, "highest"))),
+		Synced: change.Position(a.number(t, "synced")),
 	}
 	var fault *changefeed.Fault
 	if a["fault"] != "" {
@@ -228,7 +242,14 @@ func describe(effect Effect) string {
 		return fmt.Sprintf("to %s at %d: %s", e.Envelope.To, e.Envelope.Epoch, describeBody(e.Envelope.Body))
 	case ReadRecord:
 		return fmt.Sprintf("read record, request %d", e.Request)
+	case HoldPump:
+		return fmt.Sprintf("hold %v at %v, order %d", e.Token, e.At, e.Order)
+	case SyncPump:
+		return fmt.Sprintf("sync %v at %v", e.Token, e.At)
 	case StartPump:
+		if e.Hold != 0 {
+			return fmt.Sprintf("start %v %v from %v, holds at %v, order %d", e.Token, e.Span, e.From, e.Hold, e.Order)
+		}
 		return fmt.Sprintf("start %v %v from %v, spec %d, source %q", e.Token, e.Span, e.From, e.SpecRevision, e.SourceID)
 	case StopPump:
 		if e.At == (change.Mark{}) {
@@ -255,13 +276,21 @@ func describeBody(body message.Body) string {
 		}
 		return "statuses " + describeStatuses(b.Statuses)
 	case message.Heartbeat:
-		return fmt.Sprintf("heartbeat of %d, checkpoint %v, resolved %v %s",
-			b.Set.Count, b.Checkpoint, b.Resolved, describeStatuses(b.Changed))
+		return fmt.Sprintf("heartbeat of %d, checkpoint %v, resolved %v%s %s",
+			b.Set.Count, b.Checkpoint, b.Resolved, describeHeld(b.Held), describeStatuses(b.Changed))
 	case message.Rejected:
 		return fmt.Sprintf("rejected %v by %s, offered %d, held %d", b.Command, b.Rule, b.Offered, b.Held)
 	default:
 		return body.Kind().String()
 	}
+}
+
+// describeHeld says nothing where nothing is held.
+func describeHeld(h message.Held) string {
+	if h.Position == 0 && h.Number == 0 {
+		return ""
+	}
+	return fmt.Sprintf(", holds at %v (number %d, highest %v, synced %v)", h.Position, h.Number, h.Highest, h.Synced)
 }
 
 func describeStatuses(statuses []message.Status) string {

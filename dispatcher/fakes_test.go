@@ -178,7 +178,10 @@ type fakeSink struct {
 	claims  int
 	closed  bool
 	limits  sink.Limits
+	syncs   []change.Position // the sync points
+	asked   int               // how often one was to be recorded
 
+	onSync  func() error                    // before a sync point is recorded
 	onClaim func(ctx context.Context) error // before a claim
 	onWrite func(ctx context.Context) error // before a write lands; nil lets it
 	onDone  func() error                    // after a write has landed
@@ -287,6 +290,29 @@ func (w *fakeWriter) Write(ctx context.Context, batch sink.Batch) error {
 		err = after()
 	}
 	return err
+}
+
+func (w *fakeWriter) Sync(_ context.Context, whole changefeed.Span, at change.Position) error {
+	s := w.sink
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.asked++
+	if s.onSync != nil {
+		if err := s.onSync(); err != nil {
+			return err
+		}
+	}
+	if slices.Contains(s.syncs, at) {
+		return sink.ErrSynced
+	}
+	if _, err := s.pieces.Advance(w.incarnation, changefeed.Span{}, change.Mark{}); err != nil {
+		return err
+	}
+	if err := s.pieces.StandsAt(whole, at); err != nil {
+		return err
+	}
+	s.syncs = append(s.syncs, at)
+	return nil
 }
 
 func (w *fakeWriter) Limits() sink.Limits { return w.sink.limits }
@@ -441,6 +467,22 @@ func (b *bed) last(token fence.Token) message.Status {
 		}
 	}
 	return found
+}
+
+// held returns what the last heartbeat says of the barrier.
+func (b *bed) held() message.Held {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, envelope := range slices.Backward(b.sent) {
+		if beat, ok := envelope.Body.(message.Heartbeat); ok {
+			return beat.Held
+		}
+	}
+	return message.Held{}
+}
+
+func (b *bed) barrier(number uint64, at change.Position, action message.BarrierAction) {
+	b.host.Deliver(from("n1", 7, message.Barrier{Number: number, Position: at, Action: action}).Envelope)
 }
 
 // count returns how many messages of a kind were sent.

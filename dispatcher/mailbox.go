@@ -225,6 +225,14 @@ func (r *reading) execute(tasks context.Context, effect Effect) {
 		if p := r.pumps[e.Token]; p != nil {
 			p.stop(e.At)
 		}
+	case HoldPump:
+		if p := r.pumps[e.Token]; p != nil {
+			p.hold(e.Order, e.At)
+		}
+	case SyncPump:
+		if p := r.pumps[e.Token]; p != nil {
+			p.sync(e.At)
+		}
 	case CancelPump:
 		if p := r.pumps[e.Token]; p != nil {
 			p.cancel()

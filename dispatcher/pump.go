@@ -76,12 +76,14 @@ type pump struct {
 	cancelContext context.CancelFunc
 	revoked       atomic.Bool
 	fenced        bool
-	unknown       bool // the last write's outcome is not known, and no claim has told since
+	unknown       bool   // the last write's outcome is not known, and no claim has told since
+	obeyed        uint64 // the order of the hold that it obeys
 
 	mu       sync.Mutex // guards what follows
 	progress Progress
 	dirty    bool
 	order    *stopOrder
+	held     holdOrder
 	ordered  chan struct{} // an order came
 }
 
@@ -95,6 +97,7 @@ func newPump(config pumpConfig) *pump {
 		limits:     parseLimits(config.start.Spec.Options),
 		writes:     config.metrics.writes.WithLabelValues(kind),
 		ordered:    make(chan struct{}, 1),
+		held:       holdOrder{order: config.start.Order, at: config.start.Hold},
 	}
 }
 
@@ -284,6 +287,10 @@ type attempt struct {
 	forget func() // gives back the memory that the reader might fill
 	pieces *pieces
 	last   changefeed.Time // of the last write; 0 before
+	whole  changefeed.Span // what the source holds
+
+	limit   change.Position // above which nothing is written now; 0: there is none
+	pending []run           // what was read and waits above the limit
 }
 
 // close ends what the attempt opened, in the order reader, writer.
@@ -315,6 +322,7 @@ func (a *attempt) do(ctx context.Context) error {
 	if err := a.prepare(ctx, from, to); err != nil {
 		return err
 	}
+	a.whole = from.Span()
 	reading, stop := context.WithCancel(ctx)
 	var room int
 	room, a.forget = a.ahead.take(a.limits.bytes)
@@ -410,6 +418,7 @@ func (a *attempt) claim(ctx context.Context, to sink.Sink) error {
 	a.publish(atOnce, func(progress *Progress) {
 		progress.Claimed, progress.Known = true, true
 		progress.Mark = change.Later(progress.Mark, mark)
+		progress.Highest = max(progress.Highest, a.pieces.highest().Position)
 		progress.Resolved = max(progress.Resolved, progress.Mark.Whole())
 	})
 	return nil

@@ -19,13 +19,16 @@ func (a *attempt) copy(ctx context.Context, buffer *buffer) error {
 	limits := a.batchLimits()
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
-	idle := false // that it waits for the source was told
+	idle := "" // what it waits for, as was told
 	var first changefeed.Time
 	for {
 		if err := a.reached(); err != nil {
 			return err
 		}
-		held, err := buffer.holds()
+		if err := a.obey(ctx); err != nil {
+			return err
+		}
+		held, err := a.holds(buffer)
 		if held == failed {
 			return ofSource(err)
 		}
@@ -37,17 +40,18 @@ func (a *attempt) copy(ctx context.Context, buffer *buffer) error {
 		}
 		wait, ready := a.pause(held, now, first)
 		if ready {
-			first, idle = 0, false
-			for _, run := range buffer.take() {
-				if err := a.writeRun(ctx, run, limits); err != nil {
-					return err
-				}
+			first, idle = 0, ""
+			if len(a.pending) == 0 {
+				a.pending = buffer.take()
+			}
+			if err := a.writePending(ctx, limits); err != nil {
+				return err
 			}
 			continue
 		}
-		if !idle {
-			idle = true
-			a.waits(waitsForSource)
+		if waits := a.idleFor(); idle != waits {
+			idle = waits
+			a.waits(waits)
 		}
 		var due <-chan time.Time
 		if wait > 0 {
@@ -103,7 +107,7 @@ func (a *attempt) pause(held content, now, first changefeed.Time) (wait time.Dur
 	case nothing, failed:
 		return 0, false
 	}
-	if asked || wait <= 0 {
+	if asked || a.limit != 0 || wait <= 0 {
 		return 0, true
 	}
 	return wait, false
@@ -195,6 +199,7 @@ func (a *attempt) count(batch sink.Batch, bytes int, resolved change.Position) {
 	rows, total := a.snapshotProgress()
 	a.publish(inTurn, func(progress *Progress) {
 		progress.Mark = change.Later(progress.Mark, mark)
+		progress.Highest = max(progress.Highest, a.pieces.highest().Position)
 		progress.Resolved = max(progress.Resolved, resolved, progress.Mark.Whole())
 		progress.Changes += uint64(len(batch.Changes))
 		progress.Bytes += uint64(bytes)

@@ -62,6 +62,22 @@ func CutAt(at change.Mark, step, run sink.Batch) (batch sink.Batch, last bool, e
 	return sink.Batch{Changes: step.Changes[:kept:kept], Span: step.Span, To: at}, last, nil
 }
 
+// HoldAt cuts a run at the position above which a pump writes nothing: what may be written now, and whether the rest waits.
+// A page of a snapshot can't be cut, and is written: whoever asked hears how far that went.
+func HoldAt(limit change.Position, run sink.Batch) (now, rest sink.Batch, waits bool) {
+	if limit == 0 || run.Snapshot || !change.At(limit).Before(run.To) {
+		return run, sink.Batch{}, false
+	}
+	kept := 0
+	for kept < len(run.Changes) && run.Changes[kept].Position <= limit {
+		kept++
+	}
+	now, rest = run, run
+	now.Changes, now.To = run.Changes[:kept:kept], change.At(limit)
+	rest.Changes = run.Changes[kept:]
+	return now, rest, true
+}
+
 // LeaveOut returns the changes without those that users have left out. The marks pass them all the same.
 func LeaveOut(changes []change.Change, skips []record.Skip) []change.Change {
 	if len(skips) == 0 {
@@ -96,6 +112,9 @@ func (p Pieces) Request() source.Request { return p.held.request(0) }
 
 // Undone returns the changes that are not done in the piece that they belong to.
 func (p Pieces) Undone(changes []change.Change) []change.Change { return p.held.undone(changes) }
+
+// Highest returns how far the piece is that is furthest.
+func (p Pieces) Highest() change.Mark { return p.held.highest() }
 
 // Advance moves what lies in span to mark, never back.
 func (p Pieces) Advance(span changefeed.Span, mark change.Mark) { p.held.advance(span, mark) }

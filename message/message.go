@@ -99,6 +99,9 @@ type Place struct {
 	From change.Mark // where parts start that the sink does not know
 	// Floor is the stored checkpoint: what the sink knows of the span may not be below it. 0 asks for nothing.
 	Floor change.Position
+	// Barrier is the one in force when the placement was decided: the dispatcher holds there too, whatever becomes of the
+	// message that said so. The zero value is none.
+	Barrier Barrier
 }
 
 // Stop (down) asks to stop a dispatcher: at once (what is in flight is waited for), or, if At is not the zero mark,
@@ -109,8 +112,12 @@ type Stop struct {
 	At    change.Mark
 }
 
-// Barrier (down) sets what affected dispatchers do at a position. Refused below the held epoch like every command.
+// Barrier (down) sets what all dispatchers of the changefeed on the host do at a position. Refused below the held epoch
+// like every command, and below a decision of the same epoch that was obeyed already.
 type Barrier struct {
+	// Number counts an owner's decisions about where dispatchers stop, from 1. Of one number the actions come in their
+	// order. So what is late is told from what is new.
+	Number   uint64
 	Position change.Position
 	Action   BarrierAction
 }
@@ -118,11 +125,11 @@ type Barrier struct {
 // BarrierAction is what is done at a barrier.
 type BarrierAction uint8
 
-// The actions.
+// The actions, in order.
 const (
-	BarrierStop BarrierAction = iota + 1
-	BarrierWrite
-	BarrierPass
+	BarrierStop  BarrierAction = iota + 1 // bring everything at or below the position to the sink, and nothing above
+	BarrierWrite                          // one dispatcher of the host records the position in the sink
+	BarrierPass                           // go on
 )
 
 // Close (down) asks to stop all dispatchers of the changefeed and to forget it. Answered by Closed always, also by a
@@ -152,6 +159,20 @@ type Heartbeat struct {
 	Checkpoint change.Position
 	Resolved   change.Position
 	Changed    []Status // states that changed since the last heartbeat
+	Held       Held
+}
+
+// Held is what a host says of the barrier that it obeys.
+type Held struct {
+	// Number is that of the barrier which every dispatcher of the set obeys; 0: there is none, or not all do yet.
+	Number uint64
+	// Position is where the host's dispatchers stop, whoever decided it; 0: nowhere.
+	Position change.Position
+	// Highest is above or at what any dispatcher of the set has written. While Number is not 0 it does not rise above
+	// Position, unless it was there before, or a snapshot is being read.
+	Highest change.Position
+	// Synced is the position that a dispatcher here recorded last, or found recorded: a hint to look into the sink.
+	Synced change.Position
 }
 
 // Rejected (up) tells a sender that its command was refused: it reads the record and stops itself if it is stale.
@@ -213,6 +234,8 @@ type Status struct {
 	// WaitingFor how long already; for the state stalled.
 	WaitingOn  string
 	WaitingFor changefeed.Duration
+	// Barrier is the position above which it writes nothing until it is told to pass; 0: it goes on.
+	Barrier change.Position
 }
 
 func (Bootstrap) Kind() Kind      { return KindBootstrap }

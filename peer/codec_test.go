@@ -26,7 +26,7 @@ func sampleStatus() message.Status {
 			Err: errors.New("cause"),
 		},
 		SourceID: "src", SnapshotRows: 1, SnapshotTotal: 2, Changes: 3, Bytes: 4, WaitingOn: "sink write",
-		WaitingFor: 5 * time.Second,
+		WaitingFor: 5 * time.Second, Barrier: 6,
 	}
 }
 
@@ -44,14 +44,16 @@ func bodies() []message.Body {
 		message.BootstrapReply{Dispatchers: statuses},
 		message.BootstrapReply{},
 		message.Place{Seq: 1, Span: changefeed.Span{Start: []byte("x")}, From: change.Mark{Position: 2, Index: 3}, Floor: 1},
+		message.Place{Seq: 2, Barrier: message.Barrier{Number: 3, Position: 4, Action: message.BarrierStop}},
 		message.Stop{Token: fence.Mint(1, 2), At: change.Mark{Position: 3}},
-		message.Barrier{Position: 5, Action: message.BarrierWrite},
+		message.Barrier{Number: 7, Position: 5, Action: message.BarrierWrite},
 		message.Close{Removed: true},
 		message.Closed{},
 		message.ListStatuses{},
 		message.Statuses{Full: true, Statuses: statuses},
 		message.Heartbeat{
 			Number: 1, Set: message.Digest{Count: 2, Sum: 1 << 63}, Checkpoint: 3, Resolved: 4, Changed: statuses[:1],
+			Held: message.Held{Number: 5, Position: 6, Highest: 7, Synced: 8},
 		},
 		message.Rejected{Offered: 1, Held: 2, Rule: "F9", Command: message.KindPlace},
 	}
@@ -91,6 +93,7 @@ func TestWhatIsNotKnownIsAnErrorOfItsOwn(t *testing.T) {
 	require.ErrorIs(t, err, errUnknownKind)
 	for _, envelope := range []*peerpb.Envelope{
 		{Body: &peerpb.Envelope_Barrier{Barrier: &peerpb.Barrier{Action: 256}}},
+		{Body: &peerpb.Envelope_Place{Place: &peerpb.Place{Barrier: &peerpb.Barrier{Action: 256}}}},
 		{Body: &peerpb.Envelope_Rejected{Rejected: &peerpb.Rejected{Command: 300}}},
 		{Body: &peerpb.Envelope_Statuses{Statuses: &peerpb.Statuses{Statuses: []*peerpb.Status{{State: 1 << 20}}}}},
 		{Body: &peerpb.Envelope_Bootstrap{Bootstrap: &peerpb.Bootstrap{SpecJson: []byte("{")}}},

@@ -41,17 +41,15 @@ func decodeBody(encoded *peerpb.Envelope) (message.Body, error) {
 		statuses, err := decodeStatuses(body.BootstrapReply.GetDispatchers())
 		return message.BootstrapReply{Dispatchers: statuses}, err
 	case *peerpb.Envelope_Place:
+		barrier, err := decodeBarrier(body.Place.GetBarrier())
 		return message.Place{
 			Seq: fence.Seq(body.Place.GetSeq()), Span: decodeSpan(body.Place.GetSpan()), From: decodeMark(body.Place.GetFrom()),
-			Floor: change.Position(body.Place.GetFloor()),
-		}, nil
+			Floor: change.Position(body.Place.GetFloor()), Barrier: barrier,
+		}, err
 	case *peerpb.Envelope_Stop:
 		return message.Stop{Token: decodeToken(body.Stop.GetToken()), At: decodeMark(body.Stop.GetAt())}, nil
 	case *peerpb.Envelope_Barrier:
-		action, err := narrow(body.Barrier.GetAction(), "barrier action")
-		return message.Barrier{
-			Position: change.Position(body.Barrier.GetPosition()), Action: message.BarrierAction(action),
-		}, err
+		return decodeBarrier(body.Barrier)
 	case *peerpb.Envelope_Close:
 		return message.Close{Removed: body.Close.GetRemoved()}, nil
 	case *peerpb.Envelope_Closed:
@@ -66,7 +64,7 @@ func decodeBody(encoded *peerpb.Envelope) (message.Body, error) {
 		return message.Heartbeat{
 			Number: body.Heartbeat.GetNumber(), Checkpoint: change.Position(body.Heartbeat.GetCheckpoint()),
 			Set:      message.Digest{Count: body.Heartbeat.GetSetCount(), Sum: body.Heartbeat.GetSetSum()},
-			Resolved: change.Position(body.Heartbeat.GetResolved()), Changed: changed,
+			Resolved: change.Position(body.Heartbeat.GetResolved()), Changed: changed, Held: decodeHeld(body.Heartbeat.GetHeld()),
 		}, err
 	case *peerpb.Envelope_Rejected:
 		command, err := narrow(body.Rejected.GetCommand(), "command")
@@ -89,6 +87,20 @@ func decodeBootstrap(encoded *peerpb.Bootstrap) (message.Body, error) {
 		return nil, fmt.Errorf("%w: spec: %w", errInvalid, err)
 	}
 	return body, nil
+}
+
+func decodeBarrier(encoded *peerpb.Barrier) (message.Barrier, error) {
+	action, err := narrow(encoded.GetAction(), "barrier action")
+	return message.Barrier{
+		Number: encoded.GetNumber(), Position: change.Position(encoded.GetPosition()), Action: message.BarrierAction(action),
+	}, err
+}
+
+func decodeHeld(encoded *peerpb.Held) message.Held {
+	return message.Held{
+		Number: encoded.GetNumber(), Position: change.Position(encoded.GetPosition()), Highest: change.Position(encoded.GetHighest()),
+		Synced: change.Position(encoded.GetSynced()),
+	}
 }
 
 // narrow reads one of our enumerations of 8 bits.
@@ -139,7 +151,7 @@ func decodeStatuses(encoded []*peerpb.Status) ([]message.Status, error) {
 			Resolved: change.Position(status.GetResolved()), Fault: decodeFault(status.GetFault()),
 			SourceID: status.GetSourceId(), SnapshotRows: status.GetSnapshotRows(), SnapshotTotal: status.GetSnapshotTotal(),
 			Changes: status.GetChanges(), Bytes: status.GetBytes(), WaitingOn: status.GetWaitingOn(),
-			WaitingFor: changefeed.Duration(status.GetWaitingForNanoseconds()),
+			WaitingFor: changefeed.Duration(status.GetWaitingForNanoseconds()), Barrier: change.Position(status.GetBarrier()),
 		})
 	}
 	return statuses, nil

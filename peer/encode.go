@@ -36,13 +36,12 @@ func encode(envelope message.Envelope) (*peerpb.Envelope, error) {
 	case message.Place:
 		encoded.Body = &peerpb.Envelope_Place{Place: &peerpb.Place{
 			Seq: uint64(body.Seq), Span: encodeSpan(body.Span), From: encodeMark(body.From), Floor: uint64(body.Floor),
+			Barrier: encodeBarrier(body.Barrier),
 		}}
 	case message.Stop:
 		encoded.Body = &peerpb.Envelope_Stop{Stop: &peerpb.Stop{Token: encodeToken(body.Token), At: encodeMark(body.At)}}
 	case message.Barrier:
-		encoded.Body = &peerpb.Envelope_Barrier{Barrier: &peerpb.Barrier{
-			Position: uint64(body.Position), Action: uint32(body.Action),
-		}}
+		encoded.Body = &peerpb.Envelope_Barrier{Barrier: encodeBarrier(body)}
 	case message.Close:
 		encoded.Body = &peerpb.Envelope_Close{Close: &peerpb.Close{Removed: body.Removed}}
 	case message.Closed:
@@ -56,7 +55,7 @@ func encode(envelope message.Envelope) (*peerpb.Envelope, error) {
 	case message.Heartbeat:
 		encoded.Body = &peerpb.Envelope_Heartbeat{Heartbeat: &peerpb.Heartbeat{
 			Number: body.Number, SetCount: body.Set.Count, SetSum: body.Set.Sum, Checkpoint: uint64(body.Checkpoint),
-			Resolved: uint64(body.Resolved), Changed: encodeStatuses(body.Changed),
+			Resolved: uint64(body.Resolved), Changed: encodeStatuses(body.Changed), Held: encodeHeld(body.Held),
 		}}
 	case message.Rejected:
 		encoded.Body = &peerpb.Envelope_Rejected{Rejected: &peerpb.Rejected{
@@ -81,6 +80,23 @@ func encodeMark(mark change.Mark) *peerpb.Mark {
 	return &peerpb.Mark{Position: uint64(mark.Position), Index: mark.Index}
 }
 
+// encodeBarrier leaves out a barrier that there is not, which is most of them.
+func encodeBarrier(barrier message.Barrier) *peerpb.Barrier {
+	if barrier == (message.Barrier{}) {
+		return nil
+	}
+	return &peerpb.Barrier{Number: barrier.Number, Position: uint64(barrier.Position), Action: uint32(barrier.Action)}
+}
+
+func encodeHeld(held message.Held) *peerpb.Held {
+	if held == (message.Held{}) {
+		return nil
+	}
+	return &peerpb.Held{
+		Number: held.Number, Position: uint64(held.Position), Highest: uint64(held.Highest), Synced: uint64(held.Synced),
+	}
+}
+
 func encodeStatuses(statuses []message.Status) []*peerpb.Status {
 	encoded := make([]*peerpb.Status, 0, len(statuses))
 	for i := range statuses {
@@ -96,7 +112,7 @@ func encodeStatus(status *message.Status) *peerpb.Status {
 		Index: status.Mark.Index, Known: status.Known, Resolved: uint64(status.Resolved),
 		Fault: encodeFault(status.Fault), SourceId: status.SourceID, SnapshotRows: status.SnapshotRows,
 		SnapshotTotal: status.SnapshotTotal, Changes: status.Changes, Bytes: status.Bytes, WaitingOn: status.WaitingOn,
-		WaitingForNanoseconds: int64(status.WaitingFor),
+		WaitingForNanoseconds: int64(status.WaitingFor), Barrier: uint64(status.Barrier),
 	}
 }
 

@@ -883,6 +883,7 @@ type Status struct {
 	Bytes                 uint64                 `protobuf:"varint,13,opt,name=bytes,proto3" json:"bytes,omitempty"`
 	WaitingOn             string                 `protobuf:"bytes,14,opt,name=waiting_on,json=waitingOn,proto3" json:"waiting_on,omitempty"`
 	WaitingForNanoseconds int64                  `protobuf:"varint,15,opt,name=waiting_for_nanoseconds,json=waitingForNanoseconds,proto3" json:"waiting_for_nanoseconds,omitempty"`
+	Barrier               uint64                 `protobuf:"varint,22,opt,name=barrier,proto3" json:"barrier,omitempty"`
 	unknownFields         protoimpl.UnknownFields
 	sizeCache             protoimpl.SizeCache
 }
@@ -1043,6 +1044,13 @@ func (x *Status) GetWaitingForNanoseconds() int64 {
 	return 0
 }
 
+func (x *Status) GetBarrier() uint64 {
+	if x != nil {
+		return x.Barrier
+	}
+	return 0
+}
+
 type Bootstrap struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	SpecJson      []byte                 `protobuf:"bytes,1,opt,name=spec_json,json=specJson,proto3" json:"spec_json,omitempty"` // as the record is stored
@@ -1161,6 +1169,7 @@ type Place struct {
 	Span          *Span                  `protobuf:"bytes,2,opt,name=span,proto3" json:"span,omitempty"`
 	From          *Mark                  `protobuf:"bytes,3,opt,name=from,proto3" json:"from,omitempty"`
 	Floor         uint64                 `protobuf:"varint,4,opt,name=floor,proto3" json:"floor,omitempty"`
+	Barrier       *Barrier               `protobuf:"bytes,5,opt,name=barrier,proto3" json:"barrier,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1223,6 +1232,13 @@ func (x *Place) GetFloor() uint64 {
 	return 0
 }
 
+func (x *Place) GetBarrier() *Barrier {
+	if x != nil {
+		return x.Barrier
+	}
+	return nil
+}
+
 type Stop struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Token         *Token                 `protobuf:"bytes,1,opt,name=token,proto3" json:"token,omitempty"`
@@ -1279,6 +1295,7 @@ type Barrier struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Position      uint64                 `protobuf:"varint,1,opt,name=position,proto3" json:"position,omitempty"`
 	Action        uint32                 `protobuf:"varint,2,opt,name=action,proto3" json:"action,omitempty"`
+	Number        uint64                 `protobuf:"varint,3,opt,name=number,proto3" json:"number,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1327,6 +1344,81 @@ func (x *Barrier) GetAction() uint32 {
 	return 0
 }
 
+func (x *Barrier) GetNumber() uint64 {
+	if x != nil {
+		return x.Number
+	}
+	return 0
+}
+
+type Held struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Number        uint64                 `protobuf:"varint,1,opt,name=number,proto3" json:"number,omitempty"`
+	Position      uint64                 `protobuf:"varint,2,opt,name=position,proto3" json:"position,omitempty"`
+	Highest       uint64                 `protobuf:"varint,3,opt,name=highest,proto3" json:"highest,omitempty"`
+	Synced        uint64                 `protobuf:"varint,4,opt,name=synced,proto3" json:"synced,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Held) Reset() {
+	*x = Held{}
+	mi := &file_peer_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Held) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Held) ProtoMessage() {}
+
+func (x *Held) ProtoReflect() protoreflect.Message {
+	mi := &file_peer_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Held.ProtoReflect.Descriptor instead.
+func (*Held) Descriptor() ([]byte, []int) {
+	return file_peer_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *Held) GetNumber() uint64 {
+	if x != nil {
+		return x.Number
+	}
+	return 0
+}
+
+func (x *Held) GetPosition() uint64 {
+	if x != nil {
+		return x.Position
+	}
+	return 0
+}
+
+func (x *Held) GetHighest() uint64 {
+	if x != nil {
+		return x.Highest
+	}
+	return 0
+}
+
+func (x *Held) GetSynced() uint64 {
+	if x != nil {
+		return x.Synced
+	}
+	return 0
+}
+
 type Close struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Removed       bool                   `protobuf:"varint,1,opt,name=removed,proto3" json:"removed,omitempty"`
@@ -1336,7 +1428,7 @@ type Close struct {
 
 func (x *Close) Reset() {
 	*x = Close{}
-	mi := &file_peer_proto_msgTypes[16]
+	mi := &file_peer_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1348,7 +1440,7 @@ func (x *Close) String() string {
 func (*Close) ProtoMessage() {}
 
 func (x *Close) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[16]
+	mi := &file_peer_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1361,7 +1453,7 @@ func (x *Close) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Close.ProtoReflect.Descriptor instead.
 func (*Close) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{16}
+	return file_peer_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Close) GetRemoved() bool {
@@ -1379,7 +1471,7 @@ type Closed struct {
 
 func (x *Closed) Reset() {
 	*x = Closed{}
-	mi := &file_peer_proto_msgTypes[17]
+	mi := &file_peer_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1391,7 +1483,7 @@ func (x *Closed) String() string {
 func (*Closed) ProtoMessage() {}
 
 func (x *Closed) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[17]
+	mi := &file_peer_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1404,7 +1496,7 @@ func (x *Closed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Closed.ProtoReflect.Descriptor instead.
 func (*Closed) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{17}
+	return file_peer_proto_rawDescGZIP(), []int{18}
 }
 
 type ListStatuses struct {
@@ -1415,7 +1507,7 @@ type ListStatuses struct {
 
 func (x *ListStatuses) Reset() {
 	*x = ListStatuses{}
-	mi := &file_peer_proto_msgTypes[18]
+	mi := &file_peer_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1427,7 +1519,7 @@ func (x *ListStatuses) String() string {
 func (*ListStatuses) ProtoMessage() {}
 
 func (x *ListStatuses) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[18]
+	mi := &file_peer_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1440,7 +1532,7 @@ func (x *ListStatuses) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListStatuses.ProtoReflect.Descriptor instead.
 func (*ListStatuses) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{18}
+	return file_peer_proto_rawDescGZIP(), []int{19}
 }
 
 type Statuses struct {
@@ -1453,7 +1545,7 @@ type Statuses struct {
 
 func (x *Statuses) Reset() {
 	*x = Statuses{}
-	mi := &file_peer_proto_msgTypes[19]
+	mi := &file_peer_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1465,7 +1557,7 @@ func (x *Statuses) String() string {
 func (*Statuses) ProtoMessage() {}
 
 func (x *Statuses) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[19]
+	mi := &file_peer_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1478,7 +1570,7 @@ func (x *Statuses) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Statuses.ProtoReflect.Descriptor instead.
 func (*Statuses) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{19}
+	return file_peer_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Statuses) GetFull() bool {
@@ -1503,13 +1595,14 @@ type Heartbeat struct {
 	Checkpoint    uint64                 `protobuf:"varint,4,opt,name=checkpoint,proto3" json:"checkpoint,omitempty"`
 	Resolved      uint64                 `protobuf:"varint,5,opt,name=resolved,proto3" json:"resolved,omitempty"`
 	Changed       []*Status              `protobuf:"bytes,6,rep,name=changed,proto3" json:"changed,omitempty"`
+	Held          *Held                  `protobuf:"bytes,7,opt,name=held,proto3" json:"held,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Heartbeat) Reset() {
 	*x = Heartbeat{}
-	mi := &file_peer_proto_msgTypes[20]
+	mi := &file_peer_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1521,7 +1614,7 @@ func (x *Heartbeat) String() string {
 func (*Heartbeat) ProtoMessage() {}
 
 func (x *Heartbeat) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[20]
+	mi := &file_peer_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1534,7 +1627,7 @@ func (x *Heartbeat) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Heartbeat.ProtoReflect.Descriptor instead.
 func (*Heartbeat) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{20}
+	return file_peer_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Heartbeat) GetNumber() uint64 {
@@ -1579,6 +1672,13 @@ func (x *Heartbeat) GetChanged() []*Status {
 	return nil
 }
 
+func (x *Heartbeat) GetHeld() *Held {
+	if x != nil {
+		return x.Held
+	}
+	return nil
+}
+
 type Rejected struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Offered       uint64                 `protobuf:"varint,1,opt,name=offered,proto3" json:"offered,omitempty"`
@@ -1592,7 +1692,7 @@ type Rejected struct {
 
 func (x *Rejected) Reset() {
 	*x = Rejected{}
-	mi := &file_peer_proto_msgTypes[21]
+	mi := &file_peer_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1604,7 +1704,7 @@ func (x *Rejected) String() string {
 func (*Rejected) ProtoMessage() {}
 
 func (x *Rejected) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[21]
+	mi := &file_peer_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1617,7 +1717,7 @@ func (x *Rejected) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Rejected.ProtoReflect.Descriptor instead.
 func (*Rejected) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{21}
+	return file_peer_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Rejected) GetOffered() uint64 {
@@ -1716,7 +1816,7 @@ const file_peer_proto_rawDesc = "" +
 	"\x06detail\x18\x04 \x01(\tR\x06detail\x12\x12\n" +
 	"\x04cure\x18\x05 \x01(\tR\x04cure\x12\x1c\n" +
 	"\tpermanent\x18\x06 \x01(\bR\tpermanent\x12\x14\n" +
-	"\x05cause\x18\a \x01(\tR\x05cause\"\xa8\x04\n" +
+	"\x05cause\x18\a \x01(\tR\x05cause\"\xc2\x04\n" +
 	"\x06Status\x12\x14\n" +
 	"\x05start\x18\x10 \x01(\fR\x05start\x12\x10\n" +
 	"\x03end\x18\x11 \x01(\fR\x03end\x12\x14\n" +
@@ -1737,7 +1837,8 @@ const file_peer_proto_rawDesc = "" +
 	"\x05bytes\x18\r \x01(\x04R\x05bytes\x12\x1d\n" +
 	"\n" +
 	"waiting_on\x18\x0e \x01(\tR\twaitingOn\x126\n" +
-	"\x17waiting_for_nanoseconds\x18\x0f \x01(\x03R\x15waitingForNanosecondsJ\x04\b\x01\x10\x02J\x04\b\x02\x10\x03J\x04\b\x05\x10\x06\"\x8a\x01\n" +
+	"\x17waiting_for_nanoseconds\x18\x0f \x01(\x03R\x15waitingForNanoseconds\x12\x18\n" +
+	"\abarrier\x18\x16 \x01(\x04R\abarrierJ\x04\b\x01\x10\x02J\x04\b\x02\x10\x03J\x04\b\x05\x10\x06\"\x8a\x01\n" +
 	"\tBootstrap\x12\x1b\n" +
 	"\tspec_json\x18\x01 \x01(\fR\bspecJson\x12#\n" +
 	"\rspec_revision\x18\x02 \x01(\x03R\fspecRevision\x12\x1b\n" +
@@ -1746,25 +1847,32 @@ const file_peer_proto_rawDesc = "" +
 	"checkpoint\x18\x04 \x01(\x04R\n" +
 	"checkpoint\"L\n" +
 	"\x0eBootstrapReply\x12:\n" +
-	"\vdispatchers\x18\x01 \x03(\v2\x18.fencerow.peer.v1.StatusR\vdispatchers\"\x87\x01\n" +
+	"\vdispatchers\x18\x01 \x03(\v2\x18.fencerow.peer.v1.StatusR\vdispatchers\"\xbc\x01\n" +
 	"\x05Place\x12\x10\n" +
 	"\x03seq\x18\x01 \x01(\x04R\x03seq\x12*\n" +
 	"\x04span\x18\x02 \x01(\v2\x16.fencerow.peer.v1.SpanR\x04span\x12*\n" +
 	"\x04from\x18\x03 \x01(\v2\x16.fencerow.peer.v1.MarkR\x04from\x12\x14\n" +
-	"\x05floor\x18\x04 \x01(\x04R\x05floor\"]\n" +
+	"\x05floor\x18\x04 \x01(\x04R\x05floor\x123\n" +
+	"\abarrier\x18\x05 \x01(\v2\x19.fencerow.peer.v1.BarrierR\abarrier\"]\n" +
 	"\x04Stop\x12-\n" +
 	"\x05token\x18\x01 \x01(\v2\x17.fencerow.peer.v1.TokenR\x05token\x12&\n" +
-	"\x02at\x18\x02 \x01(\v2\x16.fencerow.peer.v1.MarkR\x02at\"=\n" +
+	"\x02at\x18\x02 \x01(\v2\x16.fencerow.peer.v1.MarkR\x02at\"U\n" +
 	"\aBarrier\x12\x1a\n" +
 	"\bposition\x18\x01 \x01(\x04R\bposition\x12\x16\n" +
-	"\x06action\x18\x02 \x01(\rR\x06action\"!\n" +
+	"\x06action\x18\x02 \x01(\rR\x06action\x12\x16\n" +
+	"\x06number\x18\x03 \x01(\x04R\x06number\"l\n" +
+	"\x04Held\x12\x16\n" +
+	"\x06number\x18\x01 \x01(\x04R\x06number\x12\x1a\n" +
+	"\bposition\x18\x02 \x01(\x04R\bposition\x12\x18\n" +
+	"\ahighest\x18\x03 \x01(\x04R\ahighest\x12\x16\n" +
+	"\x06synced\x18\x04 \x01(\x04R\x06synced\"!\n" +
 	"\x05Close\x12\x18\n" +
 	"\aremoved\x18\x01 \x01(\bR\aremoved\"\b\n" +
 	"\x06Closed\"\x0e\n" +
 	"\fListStatuses\"T\n" +
 	"\bStatuses\x12\x12\n" +
 	"\x04full\x18\x01 \x01(\bR\x04full\x124\n" +
-	"\bstatuses\x18\x02 \x03(\v2\x18.fencerow.peer.v1.StatusR\bstatuses\"\xc9\x01\n" +
+	"\bstatuses\x18\x02 \x03(\v2\x18.fencerow.peer.v1.StatusR\bstatuses\"\xf5\x01\n" +
 	"\tHeartbeat\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\x04R\x06number\x12\x1b\n" +
 	"\tset_count\x18\x02 \x01(\x04R\bsetCount\x12\x17\n" +
@@ -1773,7 +1881,8 @@ const file_peer_proto_rawDesc = "" +
 	"checkpoint\x18\x04 \x01(\x04R\n" +
 	"checkpoint\x12\x1a\n" +
 	"\bresolved\x18\x05 \x01(\x04R\bresolved\x122\n" +
-	"\achanged\x18\x06 \x03(\v2\x18.fencerow.peer.v1.StatusR\achanged\"\x95\x01\n" +
+	"\achanged\x18\x06 \x03(\v2\x18.fencerow.peer.v1.StatusR\achanged\x12*\n" +
+	"\x04held\x18\a \x01(\v2\x16.fencerow.peer.v1.HeldR\x04held\"\x95\x01\n" +
 	"\bRejected\x12\x18\n" +
 	"\aoffered\x18\x01 \x01(\x04R\aoffered\x12\x12\n" +
 	"\x04held\x18\x02 \x01(\x04R\x04held\x12\x12\n" +
@@ -1795,7 +1904,7 @@ func file_peer_proto_rawDescGZIP() []byte {
 	return file_peer_proto_rawDescData
 }
 
-var file_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
+var file_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
 var file_peer_proto_goTypes = []any{
 	(*Frame)(nil),          // 0: fencerow.peer.v1.Frame
 	(*Hello)(nil),          // 1: fencerow.peer.v1.Hello
@@ -1813,12 +1922,13 @@ var file_peer_proto_goTypes = []any{
 	(*Place)(nil),          // 13: fencerow.peer.v1.Place
 	(*Stop)(nil),           // 14: fencerow.peer.v1.Stop
 	(*Barrier)(nil),        // 15: fencerow.peer.v1.Barrier
-	(*Close)(nil),          // 16: fencerow.peer.v1.Close
-	(*Closed)(nil),         // 17: fencerow.peer.v1.Closed
-	(*ListStatuses)(nil),   // 18: fencerow.peer.v1.ListStatuses
-	(*Statuses)(nil),       // 19: fencerow.peer.v1.Statuses
-	(*Heartbeat)(nil),      // 20: fencerow.peer.v1.Heartbeat
-	(*Rejected)(nil),       // 21: fencerow.peer.v1.Rejected
+	(*Held)(nil),           // 16: fencerow.peer.v1.Held
+	(*Close)(nil),          // 17: fencerow.peer.v1.Close
+	(*Closed)(nil),         // 18: fencerow.peer.v1.Closed
+	(*ListStatuses)(nil),   // 19: fencerow.peer.v1.ListStatuses
+	(*Statuses)(nil),       // 20: fencerow.peer.v1.Statuses
+	(*Heartbeat)(nil),      // 21: fencerow.peer.v1.Heartbeat
+	(*Rejected)(nil),       // 22: fencerow.peer.v1.Rejected
 }
 var file_peer_proto_depIdxs = []int32{
 	1,  // 0: fencerow.peer.v1.Frame.hello:type_name -> fencerow.peer.v1.Hello
@@ -1830,29 +1940,31 @@ var file_peer_proto_depIdxs = []int32{
 	12, // 6: fencerow.peer.v1.Envelope.bootstrap_reply:type_name -> fencerow.peer.v1.BootstrapReply
 	13, // 7: fencerow.peer.v1.Envelope.place:type_name -> fencerow.peer.v1.Place
 	14, // 8: fencerow.peer.v1.Envelope.stop:type_name -> fencerow.peer.v1.Stop
-	19, // 9: fencerow.peer.v1.Envelope.statuses:type_name -> fencerow.peer.v1.Statuses
-	16, // 10: fencerow.peer.v1.Envelope.close:type_name -> fencerow.peer.v1.Close
-	17, // 11: fencerow.peer.v1.Envelope.closed:type_name -> fencerow.peer.v1.Closed
-	20, // 12: fencerow.peer.v1.Envelope.heartbeat:type_name -> fencerow.peer.v1.Heartbeat
-	18, // 13: fencerow.peer.v1.Envelope.list_statuses:type_name -> fencerow.peer.v1.ListStatuses
-	21, // 14: fencerow.peer.v1.Envelope.rejected:type_name -> fencerow.peer.v1.Rejected
+	20, // 9: fencerow.peer.v1.Envelope.statuses:type_name -> fencerow.peer.v1.Statuses
+	17, // 10: fencerow.peer.v1.Envelope.close:type_name -> fencerow.peer.v1.Close
+	18, // 11: fencerow.peer.v1.Envelope.closed:type_name -> fencerow.peer.v1.Closed
+	21, // 12: fencerow.peer.v1.Envelope.heartbeat:type_name -> fencerow.peer.v1.Heartbeat
+	19, // 13: fencerow.peer.v1.Envelope.list_statuses:type_name -> fencerow.peer.v1.ListStatuses
+	22, // 14: fencerow.peer.v1.Envelope.rejected:type_name -> fencerow.peer.v1.Rejected
 	15, // 15: fencerow.peer.v1.Envelope.barrier:type_name -> fencerow.peer.v1.Barrier
 	9,  // 16: fencerow.peer.v1.Status.fault:type_name -> fencerow.peer.v1.Fault
 	10, // 17: fencerow.peer.v1.BootstrapReply.dispatchers:type_name -> fencerow.peer.v1.Status
 	6,  // 18: fencerow.peer.v1.Place.span:type_name -> fencerow.peer.v1.Span
 	8,  // 19: fencerow.peer.v1.Place.from:type_name -> fencerow.peer.v1.Mark
-	7,  // 20: fencerow.peer.v1.Stop.token:type_name -> fencerow.peer.v1.Token
-	8,  // 21: fencerow.peer.v1.Stop.at:type_name -> fencerow.peer.v1.Mark
-	10, // 22: fencerow.peer.v1.Statuses.statuses:type_name -> fencerow.peer.v1.Status
-	10, // 23: fencerow.peer.v1.Heartbeat.changed:type_name -> fencerow.peer.v1.Status
-	7,  // 24: fencerow.peer.v1.Rejected.token:type_name -> fencerow.peer.v1.Token
-	0,  // 25: fencerow.peer.v1.Peer.Exchange:input_type -> fencerow.peer.v1.Frame
-	0,  // 26: fencerow.peer.v1.Peer.Exchange:output_type -> fencerow.peer.v1.Frame
-	26, // [26:27] is the sub-list for method output_type
-	25, // [25:26] is the sub-list for method input_type
-	25, // [25:25] is the sub-list for extension type_name
-	25, // [25:25] is the sub-list for extension extendee
-	0,  // [0:25] is the sub-list for field type_name
+	15, // 20: fencerow.peer.v1.Place.barrier:type_name -> fencerow.peer.v1.Barrier
+	7,  // 21: fencerow.peer.v1.Stop.token:type_name -> fencerow.peer.v1.Token
+	8,  // 22: fencerow.peer.v1.Stop.at:type_name -> fencerow.peer.v1.Mark
+	10, // 23: fencerow.peer.v1.Statuses.statuses:type_name -> fencerow.peer.v1.Status
+	10, // 24: fencerow.peer.v1.Heartbeat.changed:type_name -> fencerow.peer.v1.Status
+	16, // 25: fencerow.peer.v1.Heartbeat.held:type_name -> fencerow.peer.v1.Held
+	7,  // 26: fencerow.peer.v1.Rejected.token:type_name -> fencerow.peer.v1.Token
+	0,  // 27: fencerow.peer.v1.Peer.Exchange:input_type -> fencerow.peer.v1.Frame
+	0,  // 28: fencerow.peer.v1.Peer.Exchange:output_type -> fencerow.peer.v1.Frame
+	28, // [28:29] is the sub-list for method output_type
+	27, // [27:28] is the sub-list for method input_type
+	27, // [27:27] is the sub-list for extension type_name
+	27, // [27:27] is the sub-list for extension extendee
+	0,  // [0:27] is the sub-list for field type_name
 }
 
 func init() { file_peer_proto_init() }
@@ -1885,7 +1997,7 @@ func file_peer_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_peer_proto_rawDesc), len(file_peer_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   22,
+			NumMessages:   23,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
