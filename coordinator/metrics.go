@@ -21,14 +21,14 @@ func NewMetrics(registerer prometheus.Registerer) (*Metrics, error) {
 			Name: "cdc_epoch_bumps_total", Help: "Epochs that this node, as coordinator, has handed out, by reason.",
 		}, []string{"reason"}),
 		bumpSeconds: prometheus.NewHistogram(prometheus.HistogramOpts{
-			Name: "cdc_epoch_bump_seconds", Help: "From the decision to bump to the store's answer.",
+			Name: "cdc_epoch_bump_seconds", Help: "From the decision to bump to the store's answer. Growing: etcd gets slow.",
 			Buckets: prometheus.ExponentialBuckets(0.0005, 2, 16),
 		}),
 		term: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "cdc_coordinator_term", Help: "The term of this node as coordinator; 0 while it is not.",
+			Name: "cdc_coordinator_term", Help: "The term of this node as coordinator; 0 while it is not. Above 0 on exactly one node.",
 		}),
 		writesFailing: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "cdc_coordinator_writes_failing", Help: "1 while the coordinator's writes to the records fail.",
+			Name: "cdc_coordinator_writes_failing", Help: "1 while the coordinator's writes to the records fail: nothing is taken over.",
 		}),
 	}
 	for _, collector := range []prometheus.Collector{m.bumps, m.bumpSeconds, m.term, m.writesFailing} {

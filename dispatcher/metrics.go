@@ -23,13 +23,15 @@ func NewMetrics(registerer prometheus.Registerer) *Metrics {
 			Name: "cdc_dispatchers", Help: "Dispatchers that run on this node.",
 		}, []string{"namespace", "changefeed"}),
 		rejections: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "cdc_fence_rejections_total", Help: "Commands, reports and writes that a fence refused, by its rule.",
+			Name: "cdc_fence_rejections_total",
+			Help: "Commands, reports and writes that a fence refused, by its rule. Some after a takeover are the fence at work; steady ones are not.",
 		}, []string{"rule"}),
 		dropped: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "cdc_dispatcher_messages_dropped_total", Help: "Messages dropped because their mailbox was full.",
+			Name: "cdc_dispatcher_messages_dropped_total",
+			Help: "Messages dropped because their mailbox was full. Above 0: the node is overloaded; what is dropped is asked again.",
 		}),
 		writes: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Name: "cdc_sink_write_seconds", Help: "Time of one write to a sink, by the kind of sink.",
+			Name: "cdc_sink_write_seconds", Help: "Time of one write to a sink, by the kind of sink. Growing: the sink gets slow.",
 			Buckets: prometheus.ExponentialBuckets(0.0001, 2, 18),
 		}, []string{"kind"}),
 	}

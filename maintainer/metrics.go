@@ -38,17 +38,18 @@ func NewMetrics(registry prometheus.Registerer) (*Metrics, error) {
 	}
 	m := &Metrics{
 		lag: gauge("cdc_changefeed_checkpoint_lag_seconds",
-			"Seconds since a position above the checkpoint was first known. On the owner only."),
-		epoch:   gauge("cdc_changefeed_epoch", "Epoch of the ownership. On the owner only."),
-		state:   gauge("cdc_changefeed_state", "1 for the changefeed's current state. On the owner only.", "state"),
-		changes: counter("cdc_changefeed_changes_total", "Changes written to the sink. On the owner only."),
-		bytes:   counter("cdc_changefeed_bytes_total", "Bytes of changes written to the sink. On the owner only."),
+			"Seconds since a position above the checkpoint was first known. Alert on what your readers bear."),
+		epoch:   gauge("cdc_changefeed_epoch", "Epoch of the ownership. One that changes often: ownership is not steady."),
+		state:   gauge("cdc_changefeed_state", "1 for the changefeed's current state. Alert on failed, stalled and retrying.", "state"),
+		changes: counter("cdc_changefeed_changes_total", "Changes written to the sink, on all nodes."),
+		bytes:   counter("cdc_changefeed_bytes_total", "Bytes of changes written to the sink, on all nodes."),
 		takeover: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "cdc_takeover_seconds", Help: "From becoming the owner until every span runs.",
 			Buckets: prometheus.ExponentialBuckets(0.01, 2, 14),
 		}),
 		dropped: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "cdc_maintainer_dropped_messages_total", Help: "Messages dropped because a maintainer's queue was full.",
+			Name: "cdc_maintainer_dropped_messages_total",
+			Help: "Messages dropped because a maintainer's queue was full. Above 0: the node is overloaded; what is dropped is asked again.",
 		}),
 	}
 	for _, one := range []prometheus.Collector{m.lag, m.epoch, m.state, m.changes, m.bytes, m.takeover, m.dropped} {

@@ -3,3 +3,5 @@
 // nothing about changefeeds: it connects the small interfaces that coordinator, maintainer, dispatcher and api declare
 // with epochstore, peer, sources and sinks.
 package node
+
+//go:generate go test -run TestEveryMetricIsDocumented . -metrics.write

@@ -14,15 +14,21 @@ import (
 
 // metrics are those of all parts of the process, in one registry.
 type metrics struct {
-	registry    *prometheus.Registry
+	registry    registry
 	coordinator *coordinator.Metrics
 	maintainer  *maintainer.Metrics
 	dispatcher  *dispatcher.Metrics
 	peer        *peer.Metrics
 }
 
-func newMetrics() (*metrics, error) {
-	m := &metrics{registry: prometheus.NewRegistry()}
+// registry is what metrics are registered in and gathered from.
+type registry interface {
+	prometheus.Registerer
+	prometheus.Gatherer
+}
+
+func newMetrics(in registry) (*metrics, error) {
+	m := &metrics{registry: in}
 	m.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	var err error
 	if m.maintainer, err = maintainer.NewMetrics(m.registry); err != nil {
@@ -41,6 +47,6 @@ func newMetrics() (*metrics, error) {
 func (m *metrics) watchSession(remaining func() float64) error {
 	return m.registry.Register(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "cdc_session_remaining_seconds",
-		Help: "Seconds until the local deadline of the node's session; 0 without a session.",
+		Help: "Seconds until the local deadline of the node's session; 0 without a session. Near 0: etcd is slow.",
 	}, remaining))
 }

@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/server/v3/embed"
 	"go.uber.org/zap"
@@ -76,7 +77,7 @@ func Run(ctx context.Context, config Config) error {
 // start connects to etcd and makes everything that outlives a session.
 func (p *process) start(ctx context.Context, level zap.AtomicLevel) (*httpServer, error) {
 	var err error
-	if p.metrics, err = newMetrics(); err != nil {
+	if p.metrics, err = newMetrics(prometheus.NewRegistry()); err != nil {
 		return nil, err
 	}
 	if err := p.metrics.watchSession(p.remaining); err != nil {

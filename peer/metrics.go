@@ -35,7 +35,7 @@ func NewMetrics(registerer prometheus.Registerer) *Metrics {
 			Name: "cdc_peer_messages_total", Help: "Messages between nodes by kind and by what became of them.",
 		}, []string{"kind", "outcome"}),
 		links: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "cdc_peer_links", Help: "Peers that this node has a live stream with.",
+			Name: "cdc_peer_links", Help: "Peers that this node has a live stream with: one less than there are nodes.",
 		}),
 	}
 	if registerer != nil {
