@@ -6,7 +6,7 @@ BIN := bin/cdc-node
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS := -s -w -X main.version=$(VERSION)
 
-.PHONY: build check lint generate unit test sim cover model mutants integration bench fuzz image compose-test clean
+.PHONY: build check lint generate unit test sim cover model mutants integration bench fuzz image compose-test release deploytest clean
 
 build: ## the binary, static
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN) ./cmd/cdc-node
@@ -56,8 +56,14 @@ fuzz: ## every decoder of bytes from outside, FUZZTIME each
 image: build ## a container image from scratch with the static binary
 	docker build -t cdc-node:$(VERSION) -t cdc-node:latest .
 
+release: ## static binaries for linux/amd64 and arm64 in dist/, with checksums and bills of materials; the same bytes each time
+	tools/release $(VERSION) dist
+
+deploytest: ## what a release and an installation consist of, held to the binary and to those who will read it
+	cd deploy && $(GO) vet ./... && $(GO) test -timeout 8m ./...
+
 compose-test: ## docker-compose.yml for real; skipped, loudly, where no container engine runs
 	tools/compose-test
 
 clean:
-	rm -rf bin
+	rm -rf bin dist
