@@ -60,7 +60,7 @@ release: ## static binaries for linux/amd64 and arm64 in dist/, with checksums a
 	tools/release $(VERSION) dist
 
 deploytest: ## what a release and an installation consist of, held to the binary and to those who will read it
-	cd deploy && $(GO) vet ./... && $(GO) test -timeout 8m ./...
+	cd integration/deploy && $(GO) vet ./... && $(GO) test -timeout 8m ./...
 
 compose-test: ## docker-compose.yml for real; skipped, loudly, where no container engine runs
 	tools/compose-test

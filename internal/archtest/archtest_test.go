@@ -64,6 +64,7 @@ var rooms = map[string][]string{
 	"internal/failpoint":           {},
 	"internal/mutants":             {},
 	"internal/mutants/cmd/mutants": {"internal/mutants"},
+	"internal/sbom":                {},
 	"internal/sim":                 {"*"},
 	"bench":                        {"*"},
 }

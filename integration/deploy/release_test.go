@@ -26,7 +26,7 @@ var releaseFolder string
 
 // release makes it once, from the sources as they lie here.
 var release = sync.OnceValue(func() error {
-	out, err := exec.Command("../tools/release", releaseVersion, releaseFolder).CombinedOutput()
+	out, err := exec.Command("../../tools/release", releaseVersion, releaseFolder).CombinedOutput()
 	if err != nil {
 		return fmt.Errorf("tools/release: %w: %s", err, out)
 	}
@@ -53,15 +53,15 @@ func released(t *testing.T, name string) string {
 func TestAReleaseIsReproducible(t *testing.T) {
 	elsewhere, out := filepath.Join(t.TempDir(), "sources"), t.TempDir()
 	require.NoError(t, os.MkdirAll(elsewhere, 0o755))
-	listed, err := exec.CommandContext(t.Context(), "git", "-C", "..", "ls-files", "-z", "--cached", "--others", "--exclude-standard").Output()
+	listed, err := exec.CommandContext(t.Context(), "git", "-C", "../..", "ls-files", "-z", "--cached", "--others", "--exclude-standard").Output()
 	require.NoError(t, err)
 	for name := range strings.SplitSeq(strings.TrimSuffix(string(listed), "\x00"), "\x00") {
-		data, err := os.ReadFile(filepath.Join("..", name))
+		data, err := os.ReadFile(filepath.Join("../..", name))
 		if os.IsNotExist(err) {
 			continue // deleted, and not committed
 		}
 		require.NoError(t, err)
-		info, err := os.Stat(filepath.Join("..", name))
+		info, err := os.Stat(filepath.Join("../..", name))
 		require.NoError(t, err)
 		require.NoError(t, os.MkdirAll(filepath.Dir(filepath.Join(elsewhere, name)), 0o755))
 		require.NoError(t, os.WriteFile(filepath.Join(elsewhere, name), data, info.Mode()))

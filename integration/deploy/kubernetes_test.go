@@ -35,7 +35,7 @@ type manifests struct {
 func readManifests(t *testing.T) manifests {
 	t.Helper()
 	out := manifests{services: map[string]core.Service{}, secrets: map[string]core.Secret{}}
-	paths, err := filepath.Glob("kubernetes/*.yaml")
+	paths, err := filepath.Glob("../../deploy/kubernetes/*.yaml")
 	require.NoError(t, err)
 	require.Greater(t, len(paths), 6)
 	for _, path := range paths {
@@ -79,7 +79,7 @@ func decodeManifest(t *testing.T, path string, document []byte, out *manifests) 
 		}
 		strictly(&list)
 		for _, resource := range list.Resources {
-			require.FileExists(t, filepath.Join("kubernetes", resource))
+			require.FileExists(t, filepath.Join("../../deploy/kubernetes", resource))
 		}
 	default:
 		t.Fatalf("%s: %s %s is not expected here", path, kind.APIVersion, kind.Kind)
@@ -180,7 +180,7 @@ func TestTheManifestsGiveFlagsThatThereAre(t *testing.T) {
 		name, _, _ := strings.Cut(strings.TrimPrefix(argument, "--"), "=")
 		require.Contains(t, flags, name)
 	}
-	unit, err := os.ReadFile("systemd/config.yaml")
+	unit, err := os.ReadFile("../../deploy/systemd/config.yaml")
 	require.NoError(t, err)
 	for _, text := range []string{m.config.Data["config.yaml"], string(unit)} {
 		var values map[string]any

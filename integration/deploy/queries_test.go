@@ -22,7 +22,7 @@ type metric struct {
 
 func documented(t *testing.T) map[string]metric {
 	t.Helper()
-	text, err := os.ReadFile("../docs/metrics.md")
+	text, err := os.ReadFile("../../docs/metrics.md")
 	require.NoError(t, err)
 	out := map[string]metric{}
 	line := regexp.MustCompile("(?m)^\\| `(cdc_[a-z_]+)` \\| ([a-z]+) \\| (.*?) \\|")
@@ -134,7 +134,7 @@ type dashboard struct {
 
 func readDashboard(t *testing.T) dashboard {
 	t.Helper()
-	data, err := os.ReadFile("grafana/fencerow.json")
+	data, err := os.ReadFile("../../deploy/grafana/fencerow.json")
 	require.NoError(t, err)
 	var board dashboard
 	require.NoError(t, json.Unmarshal(data, &board))
@@ -216,11 +216,11 @@ type ruleFile struct {
 
 // Each alert asks for what there is, says what to do, and fires and keeps quiet as alerts_test.yaml says.
 func TestAlerts(t *testing.T) {
-	data, err := os.ReadFile("prometheus/alerts.yaml")
+	data, err := os.ReadFile("../../deploy/prometheus/alerts.yaml")
 	require.NoError(t, err)
 	var file ruleFile
 	require.NoError(t, yaml.UnmarshalStrict(data, &file))
-	cases, err := os.ReadFile("prometheus/alerts_test.yaml")
+	cases, err := os.ReadFile("../../deploy/prometheus/alerts_test.yaml")
 	require.NoError(t, err)
 	known := documented(t)
 	for _, group := range file.Groups {
@@ -235,7 +235,7 @@ func TestAlerts(t *testing.T) {
 		}
 	}
 	promtool := needed(t, "promtool")
-	for _, arguments := range [][]string{{"check", "rules", "prometheus/alerts.yaml"}, {"test", "rules", "prometheus/alerts_test.yaml"}} {
+	for _, arguments := range [][]string{{"check", "rules", "../../deploy/prometheus/alerts.yaml"}, {"test", "rules", "../../deploy/prometheus/alerts_test.yaml"}} {
 		out, err := exec.CommandContext(t.Context(), promtool, arguments...).CombinedOutput()
 		require.NoError(t, err, "%s", out)
 	}

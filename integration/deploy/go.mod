@@ -1,4 +1,4 @@
-module fencerow/deploy
+module fencerow/integration/deploy
 
 go 1.26.7
 

@@ -15,7 +15,7 @@ import (
 // systemd takes the unit as it is, with the binary where this test has it, and says that it is confined.
 func TestTheUnitIsTaken(t *testing.T) {
 	analyze := needed(t, "systemd-analyze")
-	text, err := os.ReadFile("systemd/cdc-node.service")
+	text, err := os.ReadFile("../../deploy/systemd/cdc-node.service")
 	require.NoError(t, err)
 	installed := "/usr/local/bin/cdc-node"
 	require.Contains(t, string(text), "ExecStart="+installed+" server ")
@@ -40,7 +40,7 @@ func TestTheUnitIsTaken(t *testing.T) {
 
 // The unit waits longer than a clean stop may take, and gives flags that there are.
 func TestTheUnitFitsTheBinary(t *testing.T) {
-	text, err := os.ReadFile("systemd/cdc-node.service")
+	text, err := os.ReadFile("../../deploy/systemd/cdc-node.service")
 	require.NoError(t, err)
 	found := regexp.MustCompile(`(?m)^TimeoutStopSec=(\d+)$`).FindStringSubmatch(string(text))
 	require.NotNil(t, found)
