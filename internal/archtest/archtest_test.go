@@ -46,6 +46,7 @@ var rooms = map[string][]string{
 	"sink/stdout":       {"fence", "changefeed", "change", "sink", "endpoint", "codec"},
 	"sink/blackhole":    {"fence", "changefeed", "change", "sink", "endpoint"},
 	"codec":             {"fence", "changefeed", "change"},
+	"redo":              {"fence", "changefeed", "change", "sink", "sink/file", "endpoint"},
 
 	"peer":        {"fence", "changefeed", "change", "record", "message", "peer/peerpb"},
 	"peer/peerpb": {},

@@ -38,6 +38,16 @@ func orders() []order {
 			"		c.become(phaseStoring)\n",
 			"		c.become(phaseStoring)\n		c.shut()\n",
 		},
+		{
+			"writes to the target before the redo log has it", "redo/writer.go", "Write",
+			"	if err := w.Stage(ctx, batch); err != nil {",
+			"	if err := write(ctx, w.target, w.inTarget, batch); err != nil {\n		return err\n	}\n	if err := w.Stage(ctx, batch); err != nil {",
+		},
+		{
+			"raises the target's floor before the redo log's", "redo/sink.go", "Raise",
+			"	if err := s.log.Raise(ctx, epoch, known); err != nil {",
+			"	if err := s.target.Raise(ctx, epoch, known); err != nil {\n		return err\n	}\n	if err := s.log.Raise(ctx, epoch, known); err != nil {",
+		},
 	}
 }
 

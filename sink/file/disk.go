@@ -28,6 +28,14 @@ type disk interface {
 	ReadDir(name string) ([]fs.DirEntry, error)
 	// SyncDir makes the directory's entries durable.
 	SyncDir(name string) error
+	// Overwrite opens a file, made if it isn't there, for writing over what it holds.
+	Overwrite(name string) (overwriter, error)
+}
+
+// overwriter is a file that is written over, and never synced: a power cut may take it back, or away.
+type overwriter interface {
+	io.WriterAt
+	io.Closer
 }
 
 // handle is an open file.
@@ -66,6 +74,14 @@ func (osDisk) SyncDir(name string) error {
 		return err
 	}
 	return errors.Join(directory.Sync(), directory.Close())
+}
+
+func (osDisk) Overwrite(name string) (overwriter, error) {
+	file, err := os.OpenFile(name, os.O_CREATE|os.O_WRONLY, fileMode)
+	if err != nil {
+		return nil, err
+	}
+	return file, nil
 }
 
 // wrapHandle keeps a nil *os.File from becoming a handle that is not nil.

@@ -51,6 +51,9 @@ func (s *Sink) createSeal(made seal) (seal, error) {
 		}
 		return readSeal(s.disk, s.directory, made.Incarnation)
 	}
+	if err == nil && s.log != nil {
+		_ = s.disk.Remove(reachedName(s.directory, made.Incarnation)) //nolint:errcheck // the seal says more, and is read first
+	}
 	return made, err
 }
 

@@ -24,6 +24,7 @@ type Config struct {
 	Options   changefeed.Options // those of other kinds are passed over
 	Logger    *zap.Logger
 	Now       func() time.Time // for rotation, retention and what people read; nil: the system's clock
+	Log       *Log             // nil: the directory is what the changefeed writes to, and nobody's log
 }
 
 // Sink is one changefeed's directory as one node sees it.
@@ -34,6 +35,7 @@ type Sink struct {
 	logger    *zap.Logger
 	now       func() time.Time
 	disk      disk
+	log       *Log
 	// hook, in tests, is called at every point between two steps. It may wait there, or panic, as a crash would.
 	hook func(point)
 
@@ -78,7 +80,7 @@ func Open(config Config) (*Sink, error) {
 	}
 	s := &Sink{
 		identity: config.Identity, directory: filepath.Clean(config.Directory), settings: settings,
-		logger: config.Logger, now: config.Now, disk: osDisk{},
+		logger: config.Logger, now: config.Now, disk: osDisk{}, log: config.Log,
 	}
 	if s.logger == nil {
 		s.logger = zap.NewNop()
@@ -209,7 +211,7 @@ func (s *Sink) claim(ctx context.Context, claim sink.Claim) (*Writer, error) {
 		return nil, err
 	}
 	s.step(pointClaimSealed)
-	s.retire(0, 0)
+	s.retire(ctx, 0, 0)
 	return newWriter(s, claim, incarnation, state{last: number, head: before.head, m: after, wrote: before.wrote}), nil
 }
 

@@ -30,7 +30,8 @@ type stream struct {
 	batches  uint64
 	pieces   sink.Map // how far the claim came, as far as it was read
 
-	lines    []byte // of the current batch, not taken yet
+	taken    *batchHeader // of the batch that was taken last
+	lines    []byte       // of the current batch, not taken yet
 	position change.Position
 	index    uint32
 }
@@ -218,7 +219,7 @@ func (st *stream) takeBatch(u unit, directory string) (bool, error) {
 	if err != nil {
 		return false, errors.Join(st.reader.damage(directory, u.start), err)
 	}
-	st.pieces, st.batches, st.lines = pieces, u.batch.Batch, lines
+	st.pieces, st.batches, st.lines, st.taken = pieces, u.batch.Batch, lines, u.batch
 	return true, st.peek()
 }
 

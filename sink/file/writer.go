@@ -38,7 +38,8 @@ type Writer struct {
 
 	keysBytesMax int
 
-	file     handle // the current segment; nil before the first batch
+	reached  overwriter // of a log: where others read how far this claim is; nil before the first batch
+	file     handle     // the current segment; nil before the first batch
 	segment  uint64
 	size     int64 // of the current segment, up to its last commit mark
 	counted  int64 // of the current segment, up to its last batch; 0: it has none yet
@@ -74,10 +75,14 @@ func (w *Writer) Close() error {
 	}
 	w.isClosed = true
 	w.keys = nil
-	if w.file == nil {
-		return nil
+	var errs []error
+	if w.file != nil {
+		errs = append(errs, w.file.Close())
 	}
-	if err := w.file.Close(); err != nil {
+	if w.reached != nil {
+		errs = append(errs, w.reached.Close())
+	}
+	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("file: close: %w", err)
 	}
 	return nil
@@ -124,7 +129,7 @@ func (w *Writer) batch(ctx context.Context, batch sink.Batch) error {
 		return err
 	}
 	w.sink.step(pointWriteBegin)
-	if err := w.rotate(); err != nil {
+	if err := w.rotate(ctx); err != nil {
 		return err
 	}
 	end, err := w.appendBatch(batch)
@@ -274,11 +279,14 @@ func (w *Writer) mark() {
 		return
 	}
 	w.size += int64(len(w.frame))
+	if err := w.tell(); err != nil {
+		w.ended = fmt.Errorf("tell how far it is: %w", err)
+	}
 }
 
 // rotate ends the current segment when it is large or old enough. Everything in it counts, which the existence of the
 // next one tells readers.
-func (w *Writer) rotate() error {
+func (w *Writer) rotate(ctx context.Context) error {
 	settings := w.sink.settings
 	old := settings.rotateInterval > 0 && w.sink.now().Sub(w.began) >= settings.rotateInterval
 	if w.file == nil || w.size < settings.rotateBytes && !old {
@@ -290,7 +298,7 @@ func (w *Writer) rotate() error {
 		return err
 	}
 	w.file = nil
-	w.sink.retire(w.incarnation, w.segment)
+	w.sink.retire(ctx, w.incarnation, w.segment)
 	return nil
 }
 
