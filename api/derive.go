@@ -78,6 +78,9 @@ func presentStatus(out *shape.Changefeed, status *record.Status) {
 		out.Error = status.Error
 	}
 	out.Stalled, out.Spans = status.Stalled, status.Spans
+	if status.SyncPoint > 0 {
+		out.SyncPoint = &status.SyncPoint
+	}
 }
 
 // stateOf derives the state. epoch and status are nil if there are none of the spec's uid.

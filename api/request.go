@@ -71,10 +71,46 @@ func (k Kinds) validate(request shape.Create, allowed literals) (draft, error) {
 	if err != nil {
 		return draft{}, err
 	}
+	if err := k.checkSinkOptions(out.opts, out.sink.Scheme); err != nil {
+		return draft{}, err
+	}
 	if err := out.opts.Validate(k.Options(out.source.Scheme, out.sink.Scheme)); err != nil {
 		return draft{}, err
 	}
 	return out, out.parseStart()
+}
+
+// checkSinkOptions refuses an option that only other kinds of sinks take, and says which do.
+func (k Kinds) checkSinkOptions(options changefeed.Options, of endpoint.Scheme) error {
+	for _, name := range slices.Sorted(maps.Keys(options)) {
+		var takers []string
+		for _, scheme := range schemes(k.Sinks) {
+			if slices.ContainsFunc(k.Sinks[scheme], func(option changefeed.Option) bool { return option.Name == name }) {
+				takers = append(takers, string(scheme))
+			}
+		}
+		everywhere := slices.ContainsFunc(k.Common, func(option changefeed.Option) bool { return option.Name == name })
+		if len(takers) == 0 || everywhere || slices.Contains(takers, string(of)) || slices.Contains(optionsOfSources(k), name) {
+			continue
+		}
+		return &changefeed.Fault{
+			Code: changefeed.CodeRequestInvalid, Field: "options." + name, Value: fmt.Sprintf("%.100q", options[name]),
+			Detail: fmt.Sprintf("is not an option of a %s sink", of),
+			Cure:   "leave it out, or use a sink that takes it: " + strings.Join(takers, ", "),
+		}
+	}
+	return nil
+}
+
+// optionsOfSources are the names of what sources take, which a sink may take under the same name.
+func optionsOfSources(k Kinds) []string {
+	var out []string
+	for _, options := range k.Sources {
+		for _, option := range options {
+			out = append(out, option.Name)
+		}
+	}
+	return out
 }
 
 // parseStart reads the start: now, which is what an empty one means, snapshot, or a position.

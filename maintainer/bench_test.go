@@ -27,6 +27,7 @@ type bench struct {
 	status  StoredStatus
 	nodes   Nodes
 	fencing Fencing
+	synced  change.Position // the sink's newest sync point
 	whole   changefeed.Span
 	head    change.Position
 	fails   map[string]error // by request name
@@ -142,7 +143,7 @@ func (b *bench) answer(effect Effect) Input {
 	case ReadRecords:
 		return RecordsRead{Spec: b.spec, Status: b.status, Err: err}
 	case Open:
-		return Opened{Whole: b.whole, Fencing: b.fencing, Err: err}
+		return Opened{Whole: b.whole, Fencing: b.fencing, Syncs: b.fencing == FencedByClaims, Err: err}
 	case Raise:
 		return Raised{Epoch: effect.Epoch, Err: err}
 	case ResolveStart:
@@ -166,6 +167,8 @@ func (b *bench) answer(effect Effect) Input {
 		return EvictionPut{Node: effect.Node, Err: err}
 	case DropEviction:
 		return EvictionDropped{Node: effect.Node, Err: err}
+	case ReadSync:
+		return SyncRead{Position: b.synced, Err: err}
 	}
 	return nil
 }
@@ -222,6 +225,8 @@ func describe(effect Effect) string {
 		return "ask the source for its head"
 	case ListNodes:
 		return "list nodes"
+	case ReadSync:
+		return "ask the sink for its newest sync point"
 	}
 	return ""
 }
@@ -230,6 +235,9 @@ func describeStatus(status *record.Status) string {
 	out := fmt.Sprintf("%s at %d, spans %d", status.State, status.Checkpoint, status.Spans)
 	if status.StartPosition != nil {
 		out += fmt.Sprintf(", started at %d", *status.StartPosition)
+	}
+	if status.SyncPoint != 0 {
+		out += fmt.Sprintf(", sync point %d", status.SyncPoint)
 	}
 	if s := status.Stalled; s != nil {
 		out += fmt.Sprintf(", stalled: %s (node %q, from %q)", s.Reason, s.Node, string(s.Start))
@@ -248,6 +256,11 @@ func describeMessage(env *message.Envelope) string {
 	switch body := env.Body.(type) {
 	case message.Place:
 		out += fmt.Sprintf(": %d.%d %v from %v", env.Epoch, body.Seq, body.Span, body.From)
+		if body.Barrier.Number != 0 {
+			out += fmt.Sprintf(", holds at %d (%d)", body.Barrier.Position, body.Barrier.Number)
+		}
+	case message.Barrier:
+		out += fmt.Sprintf(": %s at %d (%d)", [...]string{"?", "stop", "write", "pass"}[body.Action], body.Position, body.Number)
 	case message.Stop:
 		out += fmt.Sprintf(": %v", body.Token)
 		if body.At != (change.Mark{}) {

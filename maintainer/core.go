@@ -90,6 +90,7 @@ type Core struct {
 	stale       int      // stale answers in a row
 
 	report report
+	sync   syncing
 }
 
 // retried is a request that is made again until it is answered as wanted.
@@ -160,6 +161,8 @@ func (c *Core) take(in Input) {
 		c.onEvictionPut(in)
 	case EvictionDropped:
 		c.onEvictionDropped(in)
+	case SyncRead:
+		c.onSyncRead(in)
 	}
 }
 
@@ -320,6 +323,9 @@ func (c *Core) onOpened(in Opened) {
 		return
 	}
 	c.whole, c.fencing = in.Whole, in.Fencing
+	if in.Syncs {
+		c.sync.every = syncInterval(c.spec.Spec.Options)
+	}
 	c.become(phaseRaising)
 	c.ask(Raise{Epoch: c.epoch(), Known: c.knownDurable()}) // fence:F26 before anything is adopted or placed
 }

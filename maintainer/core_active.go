@@ -33,6 +33,7 @@ func (c *Core) advanceActive() {
 	c.advanceMotions()
 	c.place()
 	c.progress()
+	c.advanceBarrier()
 	c.poll()
 	c.watchStall()
 }
@@ -102,6 +103,7 @@ func (c *Core) resendPlace(cell *cell) {
 	}
 	c.resend(cell, message.Place{
 		Seq: cell.token.Seq(), Span: cell.span, From: cell.mark, Floor: c.report.stored.Status.Checkpoint,
+		Barrier: c.barrier(),
 	})
 }
 
@@ -241,7 +243,7 @@ func (c *Core) onHeartbeat(h *host, beat message.Heartbeat) {
 	if beat.Number <= h.number || c.cover == nil || len(h.reply) > 0 {
 		return
 	}
-	h.number = beat.Number
+	h.number, h.barrier.holds = beat.Number, beat.Held.Position
 	for i := range beat.Changed {
 		c.onStatus(h, &beat.Changed[i])
 	}
@@ -256,6 +258,7 @@ func (c *Core) onHeartbeat(h *host, beat message.Heartbeat) {
 	if h.set.Count > 0 {
 		h.mark = max(h.mark, beat.Checkpoint)
 		h.resolved = max(h.resolved, beat.Resolved)
+		c.onHeld(h, beat.Held)
 	}
 }
 

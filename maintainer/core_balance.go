@@ -16,7 +16,7 @@ const balanceEvery = 1_000 * millisecond
 // share, as after others joined. A move is a stop, and then a placement like any other: the next owner, should this one
 // end in between, finds a gap and fills it. A span moves only to where there are fewer, so that none goes back and forth.
 func (c *Core) balance() {
-	if c.wish != wishNone || c.leaving() || !c.report.armed || c.doubt.effect != nil || c.now.At < c.nextBalance {
+	if c.wish != wishNone || c.leaving() || !c.report.armed || c.doubt.effect != nil || c.now.At < c.nextBalance || c.barrierFirst() {
 		return
 	}
 	var rest, emptied []*host

@@ -74,6 +74,7 @@ type host struct {
 	// of exactly these cells.
 	mark     change.Position
 	resolved change.Position
+	barrier  standing
 }
 
 func (h *host) usable() bool {
@@ -116,6 +117,7 @@ func (c *Core) becomeRunning(cell *cell) {
 		h.mark = whole
 	}
 	h.set.Add(cell.span, cell.token)
+	h.barrier.obeys = 0 // what was said of the others
 	cell.state, cell.tries, cell.refusals = cellRunning, 0, 0
 	c.cover.settle(cell)
 }
@@ -151,5 +153,6 @@ func (c *Core) unset(cell *cell) {
 	}
 	cell.mark = markOf(cell)
 	cell.host.set.Remove(cell.span, cell.token)
+	cell.host.barrier.obeys = 0
 	c.cover.unsettle(cell)
 }

@@ -292,6 +292,7 @@ func (c *Core) adoptOne(h *host, status *message.Status) {
 		return
 	}
 	cell.mark = change.Later(cell.mark, c.base())
+	c.sync.found = max(c.sync.found, status.Barrier)
 	c.becomeStarting(cell, h, status.Token)
 	cell.next = c.now.At.Add(c.cfg.ResendMax)
 	if h.gone {

@@ -118,6 +118,7 @@ type (
 	Opened struct {
 		Whole   changefeed.Span // what the source holds
 		Fencing Fencing
+		Syncs   bool // the sink keeps sync points
 		Err     error
 	}
 	// Raised answers Raise.
@@ -225,6 +226,7 @@ const (
 	refusedByRecord fence.Refusal = 8
 	refusedEpoch    fence.Refusal = 17
 	refusedStatus   fence.Refusal = 18
+	refusedBarrier  fence.Refusal = 24
 	refusedFloor    fence.Refusal = 26
 )
 

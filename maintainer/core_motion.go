@@ -50,7 +50,7 @@ func (c *Core) motionOf(cell *cell) *motion {
 
 // mayMove reports whether spans may be set in motion at all.
 func (c *Core) mayMove() bool {
-	return c.phase == phaseActive && c.wish == wishNone && !c.leaving() && c.report.armed && c.doubt.effect == nil
+	return c.phase == phaseActive && c.wish == wishNone && !c.leaving() && c.report.armed && c.doubt.effect == nil && !c.barrierFirst()
 }
 
 // rearrange brings the spans that run to the borders that the spec asks for, a few at a time.

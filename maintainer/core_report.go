@@ -61,6 +61,7 @@ func (c *Core) draft() record.Status {
 		UID: c.own.Record.UID, Epoch: c.epoch(), State: r.state, Checkpoint: r.checkpoint,
 		Resolved: max(r.resolved, r.checkpoint), SourceID: r.sourceID, StartPosition: r.start, Spans: r.spans,
 		Stalled: r.stalled, Error: r.err, At: c.now.Wall, Extra: r.stored.Status.Extra,
+		SyncPoint: max(c.sync.last, r.stored.Status.SyncPoint),
 	}
 }
 
@@ -206,7 +207,7 @@ func (c *Core) progress() {
 // sameStatus compares two statuses but for the moment at which they were stored.
 func sameStatus(a, b *record.Status) bool {
 	same := a.UID == b.UID && a.Epoch.Compare(b.Epoch) == 0 && a.State == b.State && a.Checkpoint == b.Checkpoint &&
-		a.Resolved == b.Resolved && a.SourceID == b.SourceID && a.Spans == b.Spans
+		a.Resolved == b.Resolved && a.SourceID == b.SourceID && a.Spans == b.Spans && a.SyncPoint == b.SyncPoint
 	return same && samePosition(a.StartPosition, b.StartPosition) && sameError(a.Error, b.Error) &&
 		sameStalled(a.Stalled, b.Stalled)
 }

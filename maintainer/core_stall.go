@@ -93,6 +93,9 @@ func (c *Core) stall() *record.Stalled {
 	if c.cover == nil {
 		return nil
 	}
+	if stalled := c.barrierStall(); stalled != nil {
+		return stalled
+	}
 	still := c.standstill()
 	if still < c.stallLimit()/2 {
 		return nil

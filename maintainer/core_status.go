@@ -141,6 +141,7 @@ func (c *Core) onRejected(h *host, rejected message.Rejected) {
 		c.doubtHearsay()
 	case rejected.Rule == fence.RefusedToken.Rule():
 		c.onTokenRejected(h, rejected)
+	case rejected.Rule == refusedBarrier.Rule(): // it came late: a newer decision was obeyed
 	case rejected.Command == message.KindBootstrap:
 		c.doubtHearsay() // asked again with growing delays in any case
 	default:

@@ -33,6 +33,8 @@ type View struct {
 	Bytes      uint64
 	Spans      int
 	Settled    bool // every span runs
+	SyncPoint  change.Position
+	SyncPoints uint64 // recorded under this epoch
 }
 
 // Spans returns the cover in order; nothing before it is built.
@@ -65,7 +67,7 @@ func (c *Core) View(now changefeed.Time) View {
 	return View{
 		ID: c.own.ID, Epoch: c.epoch(), State: r.state, Checkpoint: r.checkpoint, Resolved: r.resolved,
 		Lag: r.heads.lag(r.checkpoint, now), Changes: r.changes, Bytes: r.bytes, Spans: r.spans,
-		Settled: c.cover != nil && len(c.cover.unsettled) == 0,
+		Settled: c.cover != nil && len(c.cover.unsettled) == 0, SyncPoint: c.sync.last, SyncPoints: c.sync.count,
 	}
 }
 
@@ -74,8 +76,8 @@ func (c *Core) Ended() bool { return c.phase == phaseEnded }
 
 // Pause returns how long the driver may wait before the next Ticked, when nothing else happens.
 func (c *Core) Pause() changefeed.Duration {
-	if c.phase == phaseActive && len(c.cover.unsettled) == 0 && c.orphans.len() == 0 {
-		return c.cfg.Heartbeat
+	if c.phase == phaseActive && len(c.cover.unsettled) == 0 && c.orphans.len() == 0 && c.sync.at == 0 {
+		return c.barrierPause(c.cfg.Heartbeat)
 	}
 	return tickBusy
 }

@@ -14,6 +14,7 @@ type Metrics struct {
 	state    *prometheus.GaugeVec
 	changes  *prometheus.CounterVec
 	bytes    *prometheus.CounterVec
+	syncs    *prometheus.CounterVec
 	takeover prometheus.Histogram
 	dropped  prometheus.Counter
 
@@ -43,6 +44,8 @@ func NewMetrics(registry prometheus.Registerer) (*Metrics, error) {
 		state:   gauge("cdc_changefeed_state", "1 for the changefeed's current state. Alert on failed, stalled and retrying.", "state"),
 		changes: counter("cdc_changefeed_changes_total", "Changes written to the sink, on all nodes."),
 		bytes:   counter("cdc_changefeed_bytes_total", "Bytes of changes written to the sink, on all nodes."),
+		syncs: counter("cdc_changefeed_sync_points_total",
+			"Sync points that the sink has recorded. With sync_point_interval it rises about as often while data moves."),
 		takeover: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "cdc_takeover_seconds", Help: "From becoming the owner until every span runs.",
 			Buckets: prometheus.ExponentialBuckets(0.01, 2, 14),
@@ -52,7 +55,7 @@ func NewMetrics(registry prometheus.Registerer) (*Metrics, error) {
 			Help: "Messages dropped because a maintainer's queue was full. Above 0: the node is overloaded; what is dropped is asked again.",
 		}),
 	}
-	for _, one := range []prometheus.Collector{m.lag, m.epoch, m.state, m.changes, m.bytes, m.takeover, m.dropped} {
+	for _, one := range []prometheus.Collector{m.lag, m.epoch, m.state, m.changes, m.bytes, m.syncs, m.takeover, m.dropped} {
 		if err := registry.Register(one); err != nil {
 			return nil, wrap(err, "register metrics")
 		}
@@ -65,6 +68,7 @@ type metered struct {
 	state   changefeed.State
 	changes uint64
 	bytes   uint64
+	syncs   uint64
 	settled bool // the takeover was counted
 	fencing Fencing
 }
@@ -84,7 +88,10 @@ func (m *Metrics) observe(view View, last *metered) {
 	}
 	m.changes.WithLabelValues(id.Namespace, id.Name).Add(float64(view.Changes - last.changes))
 	m.bytes.WithLabelValues(id.Namespace, id.Name).Add(float64(view.Bytes - last.bytes))
-	last.changes, last.bytes = view.Changes, view.Bytes
+	if view.SyncPoints > last.syncs {
+		m.syncs.WithLabelValues(id.Namespace, id.Name).Add(float64(view.SyncPoints - last.syncs))
+	}
+	last.changes, last.bytes, last.syncs = view.Changes, view.Bytes, view.SyncPoints
 }
 
 func (m *Metrics) forget(id changefeed.ID, state changefeed.State) {
@@ -93,4 +100,5 @@ func (m *Metrics) forget(id changefeed.ID, state changefeed.State) {
 	m.state.DeleteLabelValues(string(state), id.Namespace, id.Name)
 	m.changes.DeleteLabelValues(id.Namespace, id.Name)
 	m.bytes.DeleteLabelValues(id.Namespace, id.Name)
+	m.syncs.DeleteLabelValues(id.Namespace, id.Name)
 }

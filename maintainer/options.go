@@ -2,7 +2,10 @@ package maintainer
 
 import (
 	"bytes"
+	"errors"
+	"fmt"
 	"slices"
+	"time"
 
 	"fencerow/changefeed"
 )
@@ -12,6 +15,8 @@ const (
 	SplitKeys = changefeed.OptionSplitKeys
 	MergeKeys = changefeed.OptionMergeKeys
 )
+
+var errOutOfRange = errors.New("is out of range")
 
 // Options returns the options of a changefeed that its maintainer obeys.
 func Options() []changefeed.Option {
@@ -25,6 +30,42 @@ func Options() []changefeed.Option {
 			Doc: "keys at which spans are joined that traffic has split, as changefeed merge asks for; written like split_keys",
 		},
 	}
+}
+
+// SyncPointInterval is the option that says how often a sync point is recorded.
+const SyncPointInterval = "sync_point_interval"
+
+// syncIntervalMax keeps a mistake from meaning never.
+const syncIntervalMax = 7 * 24 * time.Hour
+
+// SyncOptions returns the options of a changefeed whose sink keeps sync points, which its maintainer obeys.
+func SyncOptions() []changefeed.Option {
+	return []changefeed.Option{{
+		Name: SyncPointInterval, Default: "0s", Check: checkSyncInterval,
+		Doc: "how often a sync point is recorded, 1s to 168h; 0s never. At a sync point the sink holds exactly everything up to one " +
+			"position: all spans are held there for a moment",
+	}}
+}
+
+func checkSyncInterval(value string) error {
+	d, err := time.ParseDuration(value)
+	if err != nil {
+		return fmt.Errorf("%.40q is not a duration such as 30s", value)
+	}
+	if d != 0 && (d < syncIntervalMin || d > syncIntervalMax) {
+		return fmt.Errorf("%v %w, 1s to 168h, or 0s for none", d, errOutOfRange)
+	}
+	return nil
+}
+
+// syncInterval reads the option. What is refused means none: specs are checked where they are written.
+func syncInterval(options changefeed.Options) changefeed.Duration {
+	value := options[SyncPointInterval]
+	if value == "" || checkSyncInterval(value) != nil {
+		return 0
+	}
+	d, _ := time.ParseDuration(value) //nolint:errcheck // checked above
+	return d
 }
 
 func checkKeys(value string) error {
@@ -55,5 +96,5 @@ func without(keys, others [][]byte) [][]byte {
 
 // ownOption reports whether an option is obeyed by the maintainer alone.
 func ownOption(name string) bool {
-	return slices.ContainsFunc(Options(), func(option changefeed.Option) bool { return option.Name == name })
+	return slices.ContainsFunc(slices.Concat(Options(), SyncOptions()), func(option changefeed.Option) bool { return option.Name == name })
 }

@@ -60,6 +60,8 @@ func (r *runner) perform(ctx context.Context, to connections, effect Effect) Inp
 	case ReadEpoch:
 		own, err := deps.Records.ReadEpoch(ctx, id)
 		return EpochRead{Ownership: own, Err: wrap(err, "read epoch record")}
+	case ReadSync:
+		return readSync(ctx, to.sink)
 	case Evict:
 		err := deps.Evictions.Evict(ctx, r.own, effect.Node, effect.Token)
 		return EvictionPut{Node: effect.Node, Err: wrap(err, "evict from a node")}
@@ -88,6 +90,16 @@ func resolve(ctx context.Context, to connections) Input {
 	}
 	head, err := to.source.Head(ctx)
 	return StartResolved{Position: head, SourceID: identity, Err: wrap(err, "ask the source for its head")}
+}
+
+// readSync asks the sink for its newest sync point. It is asked only where there is one that keeps them.
+func readSync(ctx context.Context, from sink.Sink) Input {
+	keeper, ok := from.(sink.Syncing)
+	if !ok {
+		return SyncRead{Err: errors.New("maintainer: the sink keeps no sync points")}
+	}
+	position, err := keeper.LastSync(ctx)
+	return SyncRead{Position: position, Err: wrap(err, "ask the sink for its newest sync point")}
 }
 
 // outcome makes sure that a write that ran out of time counts as unknown, whatever the store said.

@@ -279,6 +279,8 @@ func inputError(in Input) error {
 		return in.Err
 	case EvictionDropped:
 		return in.Err
+	case SyncRead:
+		return in.Err
 	}
 	return nil
 }
@@ -299,7 +301,8 @@ func (r *runner) open(spec record.Spec) Opened {
 		}
 		r.source = opened
 	}
-	return Opened{Whole: r.source.Span(), Fencing: r.metered.fencing}
+	_, syncs := r.sink.(sink.Syncing)
+	return Opened{Whole: r.source.Span(), Fencing: r.metered.fencing, Syncs: syncs}
 }
 
 // spans asks the goroutine of the core for the cover.

@@ -60,6 +60,12 @@ func scenarioBench(t *testing.T, d *datadriven.TestData) *bench {
 			b.spec.Spec.Options[arg.Key+"_keys"] = strings.ReplaceAll(arg.Vals[0], "+", ",")
 		}
 	}
+	if d.HasArg("sync") {
+		b.spec.Spec.Options[SyncPointInterval] = word(t, d, "sync")
+	}
+	if d.HasArg("synced") {
+		b.synced = change.Position(number(t, d, "synced"))
+	}
 	if d.HasArg("desired") {
 		b.spec.Spec.Desired = changefeed.Desired(word(t, d, "desired"))
 	}
@@ -112,7 +118,10 @@ func (b *bench) command(t *testing.T, d *datadriven.TestData) {
 		at := change.Position(number(t, d, "at"))
 		b.from(word(t, d, "node"), message.Heartbeat{
 			Number: number(t, d, "n"), Set: digestOf(parseStatuses(t, d.Input)...), Checkpoint: at, Resolved: at,
+			Held: heldOf(t, d, at),
 		})
+	case "synced":
+		b.synced = change.Position(number(t, d, "at"))
 	case "closed":
 		b.from(word(t, d, "node"), message.Closed{})
 	case "reject":
@@ -147,6 +156,9 @@ func (b *bench) reject(t *testing.T, d *datadriven.TestData) {
 	if d.HasArg("token") {
 		rejected.Token = parseToken(t, word(t, d, "token"))
 	}
+	if d.HasArg("barrier") {
+		rejected.Command = message.KindBarrier
+	}
 	under := b.own.Record.Epoch
 	if d.HasArg("under") {
 		under = fence.Epoch(number(t, d, "under"))
@@ -154,6 +166,25 @@ func (b *bench) reject(t *testing.T, d *datadriven.TestData) {
 	b.step(Received{Envelope: message.Envelope{
 		ID: testID, UID: "u1", Epoch: under, From: changefeed.NodeID(word(t, d, "node")), To: "n1", Body: rejected,
 	}})
+}
+
+// heldOf reads `holds=50 obeys=1 highest=52 synced=50`; without highest nobody is above the checkpoint.
+func heldOf(t *testing.T, d *datadriven.TestData, at change.Position) message.Held {
+	t.Helper()
+	held := message.Held{Highest: at}
+	for _, arg := range d.CmdArgs {
+		switch arg.Key {
+		case "obeys":
+			held.Number = number(t, d, "obeys")
+		case "holds":
+			held.Position = change.Position(number(t, d, "holds"))
+		case "highest":
+			held.Highest = change.Position(number(t, d, "highest"))
+		case "synced":
+			held.Synced = change.Position(number(t, d, "synced"))
+		}
+	}
+	return held
 }
 
 func (b *bench) nodesCommand(cmd, name string) {
@@ -259,6 +290,9 @@ func parseStatuses(t *testing.T, text string) []message.Status {
 				status.Fault = &changefeed.Fault{Code: changefeed.Code(value), Permanent: true}
 			case "waits":
 				status.WaitingOn = value
+			case "holds":
+				status.Barrier, err = change.ParsePosition(value)
+				require.NoError(t, err)
 			case "source":
 				status.SourceID = value
 			}

@@ -17,7 +17,8 @@ func Kinds() api.Kinds {
 	return api.Kinds{
 		Sources: map[endpoint.Scheme][]changefeed.Option{endpoint.Etcd: etcdsource.Options()},
 		Sinks: map[endpoint.Scheme][]changefeed.Option{
-			endpoint.Etcd: endpoint.TLSOptions(), endpoint.File: file.Options(), endpoint.Stdout: nil, endpoint.Blackhole: nil,
+			endpoint.Etcd: slices.Concat(endpoint.TLSOptions(), maintainer.SyncOptions()),
+			endpoint.File: slices.Concat(file.Options(), maintainer.SyncOptions()), endpoint.Stdout: nil, endpoint.Blackhole: nil,
 		},
 		Common: slices.Concat(maintainer.Options(), dispatcher.Options()),
 	}

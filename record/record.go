@@ -164,8 +164,10 @@ type Status struct {
 	Spans         int              `json:"spans"`
 	Stalled       *Stalled         `json:"stalled,omitempty"`
 	Error         *Error           `json:"error,omitempty"`
-	At            time.Time        `json:"at"`
-	Extra         Extra            `json:"-"`
+	// SyncPoint is the newest that the sink held when it was asked last, for people; absent where there is none.
+	SyncPoint change.Position `json:"sync_point,omitempty"`
+	At        time.Time       `json:"at"`
+	Extra     Extra           `json:"-"`
 }
 
 // Stalled says why the checkpoint stands still.

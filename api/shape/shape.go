@@ -34,7 +34,8 @@ type Changefeed struct {
 	Resolved      *change.Position   `json:"resolved,omitempty"`
 	LagSeconds    *float64           `json:"lag_seconds,omitempty"`
 	Spans         int                `json:"spans,omitempty"`
-	Changes       *uint64            `json:"changes,omitempty"` // written by this owner; absent if it can't be asked
+	SyncPoint     *change.Position   `json:"sync_point,omitempty"` // the newest that the sink holds
+	Changes       *uint64            `json:"changes,omitempty"`    // written by this owner; absent if it can't be asked
 	Bytes         *uint64            `json:"bytes,omitempty"`
 	Skips         []record.Skip      `json:"skips,omitempty"` // changes that were left out by hand
 	Created       *time.Time         `json:"created,omitempty"`

@@ -22,7 +22,7 @@ func newSinkCat() *cobra.Command {
 		Use: "cat URI", Short: "Print the changes that a reader of a file sink is entitled to, as JSON lines", Args: cobra.ExactArgs(1),
 		Long: "Print the changes that a reader of a file sink is entitled to, as JSON lines, merged over spans by position and index. A\n" +
 			"change that is there twice is printed twice. With --sync-point, everything up to that sync point and nothing above it: the\n" +
-			"source as it was at one position. The sink keeps sync points, but no changefeed of this version records any yet.",
+			"source as it was at one position. The option sync_point_interval of a changefeed has it record them.",
 		Example: "  cdc-node sink cat file:///var/lib/orders --follow",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			uri, err := endpoint.Parse(args[0], endpoint.Policy{Field: "URI", Schemes: []endpoint.Scheme{endpoint.File}})

@@ -101,6 +101,9 @@ func tableOfChangefeed(w io.Writer, f shape.Changefeed) {
 	line("resolved", position(f.Resolved))
 	line("lag", seconds(f.LagSeconds))
 	line("spans", number(uint64(f.Spans)))
+	if f.SyncPoint != nil {
+		line("sync point", position(f.SyncPoint))
+	}
 	line("created", moment(f.Created))
 	line("updated", moment(f.Updated))
 	line("revision", f.Revision)
