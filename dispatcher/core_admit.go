@@ -37,9 +37,22 @@ func (c *Core) deliver(now changefeed.Time, envelope message.Envelope) {
 	case message.Close:
 		c.close(now, &envelope, body)
 	case message.ListStatuses:
-		c.send(message.Statuses{Full: true, Statuses: c.statuses(now)})
+		c.list(now, body)
 	case message.Barrier:
 		c.barrier(&envelope, body)
+	}
+}
+
+// list tells of everything that runs, or of one dispatcher where its traffic is halved.
+func (c *Core) list(now changefeed.Time, body message.ListStatuses) {
+	if body.Halve.IsZero() {
+		c.send(message.Statuses{Full: true, Statuses: c.statuses(now)})
+		return
+	}
+	if d := c.live[body.Halve]; d != nil {
+		status := c.status(now, d)
+		status.Half = d.progress.Half
+		c.send(message.Statuses{Statuses: []message.Status{status}})
 	}
 }
 

@@ -23,6 +23,7 @@ type dispatcher struct {
 	floor        change.Position
 	terms        *terms // until it is started
 
+	since     changefeed.Time // when it was placed
 	state     message.DispatcherState
 	progress  Progress
 	atOnce    bool // stopping without a position
@@ -69,7 +70,7 @@ func (c *Core) place(now changefeed.Time, envelope *message.Envelope, body messa
 	}
 	d := &dispatcher{
 		uid: envelope.UID, span: body.Span, token: token, from: body.From, floor: body.Floor,
-		specRevision: c.terms.specRevision, terms: c.terms, state: message.DispatcherStarting,
+		specRevision: c.terms.specRevision, terms: c.terms, since: now, state: message.DispatcherStarting,
 	}
 	c.live[token] = d
 	c.waiting.add(d)

@@ -97,6 +97,9 @@ type Progress struct {
 	Order   uint64
 	Highest change.Position
 	Synced  change.Position
+	Rate    uint32          // changes a second, at RateAt
+	RateAt  changefeed.Time // 0: not measured
+	Half    *message.Half   // where its traffic is halved; nil while it has little, or that is not known
 }
 
 // Effect is something that a [Core] decided. Effects are executed in order.

@@ -321,7 +321,10 @@ func (c *Core) status(now changefeed.Time, d *dispatcher) message.Status {
 		Span: d.span, Token: d.token, SpecRevision: d.specRevision, State: d.state,
 		Mark: p.Mark, Known: p.Known, Resolved: p.Resolved, Fault: p.Fault, SourceID: p.SourceID,
 		SnapshotRows: p.SnapshotRows, SnapshotTotal: p.SnapshotTotal, Changes: p.Changes, Bytes: p.Bytes,
-		WaitingOn: p.WaitingOn, Barrier: c.barrierOf(d),
+		WaitingOn: p.WaitingOn, Barrier: c.barrierOf(d), Age: now.Sub(d.since).Truncate(changefeed.Second),
+	}
+	if p.RateAt != 0 && now.Sub(p.RateAt) < 2*rateWindow { // else it has written nothing since
+		status.Rate = p.Rate
 	}
 	if p.WaitingOn != "" {
 		status.WaitingFor = max(now.Sub(p.WaitingSince), 0)

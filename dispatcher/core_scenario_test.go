@@ -194,7 +194,15 @@ func parseInput(t *testing.T, line []string) Input {
 	case "close":
 		return a.envelope(t, message.Close{Removed: has("removed")})
 	case "list":
-		return a.envelope(t, message.ListStatuses{})
+		list := message.ListStatuses{}
+		if has("halve") {
+			var epoch fence.Epoch
+			var seq fence.Seq
+			_, err := fmt.Sscanf(a["halve"], "%d.%d", &epoch, &seq)
+			require.NoError(t, err)
+			list.Halve = fence.Mint(epoch, seq)
+		}
+		return a.envelope(t, list)
 	case "closed":
 		return a.envelope(t, message.Closed{})
 	case "barrier":
@@ -224,6 +232,10 @@ func parseReport(t *testing.T, kind string, a words) Input {
 		Resolved: change.Position(a.number(t, "resolved")), SourceID: a["source"], WaitingOn: a["waits"],
 		Order: a.number(t, "order"), Highest: change.Position(max(a.number(t, "mark"), a.number(t, "highest"))),
 		Synced: change.Position(a.number(t, "synced")),
+	}
+	if a["rate"] != "" {
+		progress.Rate, progress.RateAt = uint32(a.number(t, "rate")), changefeed.Time(a.number(t, "at"))*changefeed.Time(changefeed.Second)
+		progress.Half = &message.Half{Key: []byte("k"), Percent: 52}
 	}
 	var fault *changefeed.Fault
 	if a["fault"] != "" {
@@ -303,6 +315,12 @@ func describeStatuses(statuses []message.Status) string {
 		}
 		if s.Fault != nil {
 			text += " fault " + string(s.Fault.Code)
+		}
+		if s.Rate != 0 {
+			text += fmt.Sprintf(", %d/s since %v ago", s.Rate, s.Age)
+		}
+		if s.Half != nil {
+			text += fmt.Sprintf(", halved at %s with %d%%", s.Half.Key, s.Half.Percent)
 		}
 		if s.WaitingOn != "" {
 			text += fmt.Sprintf(" waits for %s since %v", s.WaitingOn, s.WaitingFor)

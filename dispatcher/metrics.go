@@ -14,6 +14,8 @@ type Metrics struct {
 	rejections  *prometheus.CounterVec
 	dropped     prometheus.Counter
 	writes      *prometheus.HistogramVec
+	written     prometheus.Counter
+	again       prometheus.Counter
 }
 
 // NewMetrics makes the metrics and registers them.
@@ -34,8 +36,15 @@ func NewMetrics(registerer prometheus.Registerer) *Metrics {
 			Name: "cdc_sink_write_seconds", Help: "Time of one write to a sink, by the kind of sink. Growing: the sink gets slow.",
 			Buckets: prometheus.ExponentialBuckets(0.0001, 2, 18),
 		}, []string{"kind"}),
+		written: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "cdc_dispatcher_changes_written_total", Help: "Changes that this node has written to sinks.",
+		}),
+		again: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "cdc_dispatcher_changes_again_total",
+			Help: "Changes that were read although the sink had them, and left out: some after a crash, none after a move in good order.",
+		}),
 	}
-	registerer.MustRegister(m.dispatchers, m.rejections, m.dropped, m.writes)
+	registerer.MustRegister(m.dispatchers, m.rejections, m.dropped, m.writes, m.written, m.again)
 	return m
 }
 

@@ -75,6 +75,7 @@ type pump struct {
 	writes        prometheus.Observer
 	cancelContext context.CancelFunc
 	revoked       atomic.Bool
+	traffic       Traffic
 	fenced        bool
 	unknown       bool   // the last write's outcome is not known, and no claim has told since
 	obeyed        uint64 // the order of the hold that it obeys
@@ -98,6 +99,7 @@ func newPump(config pumpConfig) *pump {
 		writes:     config.metrics.writes.WithLabelValues(kind),
 		ordered:    make(chan struct{}, 1),
 		held:       holdOrder{order: config.start.Order, at: config.start.Hold},
+		traffic:    NewTraffic(SampleRate, uint64(config.start.Token.Seq())),
 	}
 }
 

@@ -117,7 +117,9 @@ func (a *attempt) pause(held content, now, first changefeed.Time) (wait time.Dur
 func (a *attempt) writeRun(ctx context.Context, r run, limits sink.Limits) error {
 	whole := sink.Batch{Changes: r.changes, Span: r.span, To: r.to, Snapshot: r.snapshot}
 	if !r.snapshot {
-		whole.Changes = a.leaveOut(a.pieces.undone(r.changes))
+		undone := a.pieces.undone(r.changes)
+		a.metrics.again.Add(float64(len(r.changes) - len(undone)))
+		whole.Changes = a.leaveOut(undone)
 	}
 	if len(whole.Changes) == 0 && !a.pieces.behind(whole.Span, whole.To) {
 		a.resolve(r.resolved)
@@ -197,7 +199,12 @@ func (a *attempt) write(ctx context.Context, batch sink.Batch, resolved change.P
 func (a *attempt) count(batch sink.Batch, bytes int, resolved change.Position) {
 	mark := a.pieces.mark()
 	rows, total := a.snapshotProgress()
+	a.metrics.written.Add(float64(len(batch.Changes)))
+	measured := !batch.Snapshot && a.traffic.Wrote(a.last, batch.Changes)
 	a.publish(inTurn, func(progress *Progress) {
+		if measured {
+			progress.Measure(&a.traffic, a.last)
+		}
 		progress.Mark = change.Later(progress.Mark, mark)
 		progress.Highest = max(progress.Highest, a.pieces.highest().Position)
 		progress.Resolved = max(progress.Resolved, resolved, progress.Mark.Whole())

@@ -21,8 +21,9 @@ type writers struct {
 	prefix string
 	keys   int
 
-	mu  sync.Mutex
-	log []judge.Put
+	mu   sync.Mutex
+	log  []judge.Put
+	sent map[string]time.Time // by value: when the write was sent, and so at the latest before it was committed
 
 	stop context.CancelFunc
 	done sync.WaitGroup
@@ -32,7 +33,7 @@ type writers struct {
 func startWriters(t *testing.T, etcd *member, prefix string, n, rate, keys int) *writers {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
-	w := &writers{t: t, etcd: etcd, prefix: prefix, keys: keys, stop: cancel}
+	w := &writers{t: t, etcd: etcd, prefix: prefix, keys: keys, stop: cancel, sent: make(map[string]time.Time)}
 	interval := time.Second * time.Duration(n) / time.Duration(rate)
 	for i := range n {
 		w.done.Go(func() { w.write(ctx, i, n, interval) })
@@ -62,6 +63,7 @@ func (w *writers) do(key, value string, remove bool) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(w.t.Context()), waitMax)
 	defer cancel()
 	entry := judge.Put{Key: key, Value: value}
+	sent := time.Now()
 	if remove {
 		response, err := w.etcd.client.Delete(ctx, w.prefix+key)
 		if err == nil && response.Deleted == 0 {
@@ -76,6 +78,9 @@ func (w *writers) do(key, value string, remove bool) {
 	}
 	w.mu.Lock()
 	w.log = append(w.log, entry)
+	if !entry.Delete {
+		w.sent[value] = sent
+	}
 	w.mu.Unlock()
 }
 

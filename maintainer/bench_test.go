@@ -207,6 +207,8 @@ func describe(effect Effect) string {
 		return "store " + describeStatus(&effect.Status)
 	case Send:
 		return describeMessage(&effect.Envelope)
+	case Moved:
+		return "set in motion: " + effect.Why.String()
 	case End:
 		return "end: " + effect.Outcome.String()
 	case ReadRecords:

@@ -84,6 +84,9 @@ type Core struct {
 	nextBalance changefeed.Time
 	nextBorders changefeed.Time
 	motions     []*motion
+	traffic     traffic
+	changedAt   changefeed.Time // when nodes came or went last, as far as this owner has seen
+	nodesNoted  bool
 	splitKeys   [][]byte // where the spec wants borders
 	mergeKeys   [][]byte // where it wants none
 	generation  int64    // of the spec
@@ -106,7 +109,7 @@ func NewCore(cfg Config, own Ownership) *Core {
 	return &Core{
 		cfg: cfg, own: own, orphans: newOrphans(), finals: newFinals(),
 		stopping: make(map[fence.Token]*cell), waiting: make(map[*cell]waiting),
-		evictions: make(map[changefeed.NodeID]record.Eviction),
+		evictions: make(map[changefeed.NodeID]record.Eviction), traffic: newTraffic(),
 	}
 }
 
@@ -291,6 +294,7 @@ func (c *Core) onRecords(in RecordsRead) {
 		return
 	}
 	c.spec, c.generation = in.Spec, generation(&in.Spec.Spec)
+	c.traffic.rules = trafficRulesOf(in.Spec.Spec.Options)
 	c.splitKeys = keysOf(in.Spec.Spec.Options, SplitKeys)
 	c.mergeKeys = without(keysOf(in.Spec.Spec.Options, MergeKeys), c.splitKeys) // or it would go back and forth
 	if !c.report.writing && in.Status.Revision >= c.report.stored.Revision {

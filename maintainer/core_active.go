@@ -29,6 +29,7 @@ func (c *Core) advanceActive() {
 		return
 	}
 	c.rearrange()
+	c.followTraffic()
 	c.balance()
 	c.advanceMotions()
 	c.place()

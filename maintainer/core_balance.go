@@ -12,6 +12,10 @@ const movesPerHostMax = 4
 // balanceEvery is how often a changefeed that is spread unevenly is looked at: a move takes about that long.
 const balanceEvery = 1_000 * millisecond
 
+// moveAgainAfter is for how long a span that was placed is not moved again to make things even, unless nodes came or went
+// since. It is told from how long its dispatcher has been running, so that a new owner knows it too.
+const moveAgainAfter = 600_000 * millisecond
+
 // balance moves running spans: all of a node that is being emptied, and one at a time of a node that has more than its
 // share, as after others joined. A move is a stop, and then a placement like any other: the next owner, should this one
 // end in between, finds a gap and fills it. A span moves only to where there are fewer, so that none goes back and forth.
@@ -19,6 +23,7 @@ func (c *Core) balance() {
 	if c.wish != wishNone || c.leaving() || !c.report.armed || c.doubt.effect != nil || c.now.At < c.nextBalance || c.barrierFirst() {
 		return
 	}
+	c.noteNodes()
 	var rest, emptied []*host
 	for _, h := range c.hosts {
 		switch {
@@ -33,7 +38,7 @@ func (c *Core) balance() {
 		return // there is nowhere to go
 	}
 	for _, h := range emptied {
-		c.move(h, movesPerHostMax-c.moving(h))
+		c.move(h, movesPerHostMax-c.moving(h), MovedForDrain)
 	}
 	if len(emptied) == 0 && len(c.cover.unsettled) == 0 {
 		c.even(rest)
@@ -53,7 +58,7 @@ func (c *Core) even(hosts []*host) {
 		}
 	}
 	if most.placed-least.placed > 1 {
-		c.move(most, 1)
+		c.move(most, 1, MovedForBalance)
 	}
 }
 
@@ -105,16 +110,36 @@ func (c *Core) moving(h *host) int {
 	return count
 }
 
+// noteNodes notes when nodes came or went, or can be reached again or no more. What was so when this owner began is no
+// change that it knows of.
+func (c *Core) noteNodes() {
+	for _, h := range c.hosts {
+		away := h.gone || !h.answered || h.eviction.pending() || h.liveness != record.Alive || c.silent(h) || c.cutOff(h)
+		if away != h.away && c.nodesNoted {
+			c.changedAt = c.now.At
+		}
+		h.away = away
+	}
+	c.nodesNoted = true
+}
+
+// mayMoveAgain reports whether a span may be moved for balance: it has not been placed lately, or nodes came or went since.
+func (c *Core) mayMoveAgain(cell *cell) bool {
+	return c.now.At >= cell.next || (c.changedAt != 0 && cell.next.Add(-moveAgainAfter) < c.changedAt)
+}
+
 // move stops some of the spans that run on a host; they are placed elsewhere when they have.
-func (c *Core) move(h *host, most int) {
+func (c *Core) move(h *host, most int, why Motion) {
 	var chosen []*cell
 	c.cover.each(func(cell *cell) bool {
-		if len(chosen) < most && cell.host == h && cell.state == cellRunning {
+		mine := cell.host == h && cell.state == cellRunning && (why != MovedForBalance || c.mayMoveAgain(cell))
+		if len(chosen) < most && mine {
 			chosen = append(chosen, cell)
 		}
 		return len(chosen) < most
 	})
 	for _, cell := range chosen {
 		c.becomeStopping(cell)
+		c.emit(Moved{Why: why})
 	}
 }

@@ -29,10 +29,10 @@ func (s cellState) String() string { return cellStateNames[s] }
 // cell is one span of the cover. There may be a million of them, so it is kept small.
 type cell struct {
 	span     changefeed.Span
-	token    fence.Token // of the placement; zero when absent
-	host     *host       // nil when absent
-	mark     change.Mark // a lower bound of how far the span is durable in the sink; never decreases
-	next     changefeed.Time
+	token    fence.Token     // of the placement; zero when absent
+	host     *host           // nil when absent
+	mark     change.Mark     // a lower bound of how far the span is durable in the sink; never decreases
+	next     changefeed.Time // of what is asked again; while it runs: since moveAgainAfter before it has run here
 	changes  uint64
 	bytes    uint64
 	rows     int64 // of the snapshot that is being read; 0 when none is
@@ -57,6 +57,7 @@ type host struct {
 	removed  bool // it serves this uid no more
 	cleared  bool // it never answered, and an eviction that it acknowledged has stopped whatever it ran
 	cutSaid  bool // the node records say that there is no link to it
+	away     bool // it could be given nothing when that was noted last; a new one comes to be so
 	eviction eviction
 
 	askedAt  changefeed.Time
@@ -109,8 +110,9 @@ func (c *Core) becomeStarting(cell *cell, on *host, token fence.Token) {
 	}
 }
 
-// becomeRunning counts the cell into its host's watermark.
-func (c *Core) becomeRunning(cell *cell) {
+// becomeRunning counts the cell into its host's watermark. It has run there for the given time already, if it was taken
+// over.
+func (c *Core) becomeRunning(cell *cell, age changefeed.Duration) {
 	h := cell.host
 	whole := cell.mark.Whole()
 	if h.set.Count == 0 || whole < h.mark {
@@ -119,6 +121,7 @@ func (c *Core) becomeRunning(cell *cell) {
 	h.set.Add(cell.span, cell.token)
 	h.barrier.obeys = 0 // what was said of the others
 	cell.state, cell.tries, cell.refusals = cellRunning, 0, 0
+	cell.next = c.now.At.Add(moveAgainAfter - min(max(age, 0), moveAgainAfter))
 	c.cover.settle(cell)
 }
 
@@ -141,6 +144,7 @@ func (c *Core) leave(cell *cell) {
 	c.unset(cell)
 	delete(c.stopping, cell.token)
 	delete(c.waiting, cell)
+	c.traffic.forget(cell)
 	if cell.host != nil {
 		cell.host.placed--
 	}

@@ -136,6 +136,11 @@ func (v *cover) overlapping(span changefeed.Span) []*cell {
 // each calls yield for every cell in order.
 func (v *cover) each(yield func(*cell) bool) { v.tree.Ascend(yield) }
 
+// from calls yield for every cell from a border on, in order.
+func (v *cover) from(start []byte, yield func(*cell) bool) {
+	v.tree.AscendGreaterOrEqual(&cell{span: changefeed.Span{Start: start}}, yield)
+}
+
 // cut replaces an absent cell by its parts at the keys.
 func (v *cover) cut(absent *cell, keys [][]byte) {
 	parts := absent.span.SplitAt(keys...)

@@ -100,7 +100,7 @@ func (c *Core) onNodes(nodes Nodes) {
 		present[node.ID] = true
 		h := c.host(node.ID)
 		if h == nil {
-			h = &host{id: node.ID, name: node.Name, askedAt: c.now.At, nextAsk: c.now.At, awaited: c.now.At}
+			h = &host{id: node.ID, name: node.Name, askedAt: c.now.At, nextAsk: c.now.At, awaited: c.now.At, away: true}
 			c.hosts = append(c.hosts, h)
 			slices.SortFunc(c.hosts, func(a, b *host) int { return cmp.Compare(a.id, b.id) })
 			c.takeEvictions(h.id)

@@ -204,6 +204,8 @@ type (
 	RemoveSink struct{}
 	// Refused counts a report that a fence refused.
 	Refused struct{ Rule fence.Refusal }
+	// Moved counts a motion that has begun.
+	Moved struct{ Why Motion }
 	// End is the last effect: the maintainer stops for good.
 	End struct{ Outcome Outcome }
 )
@@ -219,7 +221,34 @@ func (ReadStatus) effect()   {}
 func (ReadEpoch) effect()    {}
 func (RemoveSink) effect()   {}
 func (Refused) effect()      {}
+func (Moved) effect()        {}
 func (End) effect()          {}
+
+// Motion is why a span is set in motion. The zero value is none.
+type Motion uint8
+
+// The reasons of motions.
+const (
+	MovedForDrain   Motion = iota + 1 // its node is to be emptied
+	MovedForBalance                   // its node has more than others
+	MovedForSplit                     // users want a border
+	MovedForMerge                     // users want none
+	MovedForTraffic                   // it has much more than its share of the traffic
+	MovedForQuiet                     // two neighbours have hardly any
+)
+
+var motionNames = [...]string{ //nolint:gochecknoglobals // read only
+	MovedForDrain: "drain", MovedForBalance: "balance", MovedForSplit: "split", MovedForMerge: "merge",
+	MovedForTraffic: "traffic", MovedForQuiet: "quiet",
+}
+
+// String returns the reason's name, as metrics label it.
+func (m Motion) String() string {
+	if int(m) < len(motionNames) && motionNames[m] != "" {
+		return motionNames[m]
+	}
+	return "none"
+}
 
 // The fences of a maintainer and of its host, by their numbers.
 const (

@@ -67,15 +67,17 @@ func (c *Core) rearrange() {
 			return
 		}
 		if cell := c.cover.at(key); cell != nil && !bytes.Equal(cell.span.Start, key) {
-			c.split(cell, c.splitKeys)
+			if c.split(cell, c.splitKeys) {
+				c.emit(Moved{Why: MovedForSplit})
+			}
 		}
 	}
 	for _, key := range c.mergeKeys {
 		if len(c.motions) >= motionsMax {
 			return
 		}
-		if left, right := c.cover.meeting(key); left != nil {
-			c.join(left, right)
+		if left, right := c.cover.meeting(key); left != nil && c.join(left, right) {
+			c.emit(Moved{Why: MovedForMerge})
 		}
 	}
 }

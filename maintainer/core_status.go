@@ -32,7 +32,7 @@ func (c *Core) onStatus(h *host, status *message.Status) {
 		}
 	case message.DispatcherRunning:
 		if cell.state == cellStarting {
-			c.becomeRunning(cell)
+			c.becomeRunning(cell, status.Age)
 		}
 	case message.DispatcherStopping:
 		if cell.state == cellStarting || cell.state == cellRunning {
@@ -78,6 +78,7 @@ func (c *Core) measure(cell *cell, status *message.Status) {
 	} else {
 		cell.rows = 0
 	}
+	c.traffic.measure(cell, status)
 	cell.resolved = max(cell.resolved, status.Resolved)
 	cell.host.resolved = max(cell.host.resolved, status.Resolved)
 	if status.WaitingOn != "" || status.Fault != nil {

@@ -17,6 +17,7 @@ type Metrics struct {
 	syncs    *prometheus.CounterVec
 	takeover prometheus.Histogram
 	dropped  prometheus.Counter
+	motions  *prometheus.CounterVec
 
 	// Refused counts a refusal by a rule, as in "F17"; nil counts nothing.
 	Refused func(rule string)
@@ -54,8 +55,12 @@ func NewMetrics(registry prometheus.Registerer) (*Metrics, error) {
 			Name: "cdc_maintainer_dropped_messages_total",
 			Help: "Messages dropped because a maintainer's queue was full. Above 0: the node is overloaded; what is dropped is asked again.",
 		}),
+		motions: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "cdc_span_motions_total",
+			Help: "Moves (drain, balance), splits (split, traffic) and merges (merge, quiet) of spans that this node's owners began.",
+		}, []string{"reason"}),
 	}
-	for _, one := range []prometheus.Collector{m.lag, m.epoch, m.state, m.changes, m.bytes, m.syncs, m.takeover, m.dropped} {
+	for _, one := range []prometheus.Collector{m.lag, m.epoch, m.state, m.changes, m.bytes, m.syncs, m.takeover, m.dropped, m.motions} {
 		if err := registry.Register(one); err != nil {
 			return nil, wrap(err, "register metrics")
 		}

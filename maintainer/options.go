@@ -29,6 +29,22 @@ func Options() []changefeed.Option {
 			Name: MergeKeys, Check: checkKeys,
 			Doc: "keys at which spans are joined that traffic has split, as changefeed merge asks for; written like split_keys",
 		},
+		{
+			Name: splitTraffic, Default: "on", Check: checkSwitch,
+			Doc: "on or off: whether spans with much more than their share of the traffic are split, and cold neighbours joined again",
+		},
+		{
+			Name: splitRate, Default: "500", Check: checkRate,
+			Doc: "from how many changes a second a span is split that has over twice the mean of its changefeed, 20 to 1000000",
+		},
+		{
+			Name: splitAfter, Default: "1m", Check: checkWait,
+			Doc: "for how long it must have them, 1s to 24h",
+		},
+		{
+			Name: mergeAfter, Default: "10m", Check: checkWait,
+			Doc: "for how long two neighbours must have less than a quarter of split_rate together to be joined, 1s to 24h; never at split_keys",
+		},
 	}
 }
 

@@ -223,6 +223,8 @@ func (r *runner) step(ctx context.Context, in Input) Outcome {
 			r.results <- r.open(effect.Spec)
 		case Refused:
 			r.host.deps.Metrics.refused(effect.Rule)
+		case Moved:
+			r.host.deps.Metrics.motions.WithLabelValues(effect.Why.String()).Inc()
 		case End:
 			return effect.Outcome
 		default:

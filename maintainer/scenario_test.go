@@ -58,6 +58,8 @@ func scenarioBench(t *testing.T, d *datadriven.TestData) *bench {
 		switch arg.Key {
 		case "split", "merge":
 			b.spec.Spec.Options[arg.Key+"_keys"] = strings.ReplaceAll(arg.Vals[0], "+", ",")
+		case "split_traffic", "split_rate", "split_after", "merge_after":
+			b.spec.Spec.Options[arg.Key] = arg.Vals[0]
 		}
 	}
 	if d.HasArg("sync") {
@@ -101,6 +103,10 @@ func (b *bench) command(t *testing.T, d *datadriven.TestData) {
 		length, err := time.ParseDuration(word(t, d, "d"))
 		require.NoError(t, err)
 		b.pass(length)
+	case "beats":
+		length, err := time.ParseDuration(word(t, d, "d"))
+		require.NoError(t, err)
+		b.passBeating(length)
 	case "fail":
 		b.fails[word(t, d, "what")] = scenarioError(word(t, d, "how"))
 		b.applied = d.HasArg("applied")
@@ -145,6 +151,22 @@ func (b *bench) command(t *testing.T, d *datadriven.TestData) {
 	default:
 		t.Fatalf("unknown command %s", d.Cmd)
 	}
+}
+
+// passBeating lets time pass while every host reports what it runs, and leaves out of the trace that it is asked for that,
+// and that all is well.
+func (b *bench) passBeating(d time.Duration) {
+	before := len(b.trace)
+	for ; d > 0; d -= b.core.cfg.Heartbeat {
+		b.pass(min(d, b.core.cfg.Heartbeat))
+		for _, h := range slices.Clone(b.core.hosts) {
+			b.from(string(h.id), message.Heartbeat{Number: h.number + 1, Set: h.set, Checkpoint: h.resolved, Resolved: h.resolved})
+		}
+	}
+	said := slices.DeleteFunc(slices.Clone(b.trace[before:]), func(line string) bool {
+		return line == "list_statuses → n1" || line == "list_statuses → n2" || strings.HasPrefix(line, "store running")
+	})
+	b.trace = append(b.trace[:before], said...)
 }
 
 // reject brings a Rejected, under the epoch of its envelope if that is not this owner's.
@@ -295,6 +317,17 @@ func parseStatuses(t *testing.T, text string) []message.Status {
 				require.NoError(t, err)
 			case "source":
 				status.SourceID = value
+			case "age":
+				status.Age, err = time.ParseDuration(value)
+				require.NoError(t, err)
+			case "rate":
+				_, err := fmt.Sscan(value, &status.Rate)
+				require.NoError(t, err)
+			case "half":
+				key, percent, _ := strings.Cut(value, "/")
+				status.Half = &message.Half{Key: []byte(key)}
+				_, err := fmt.Sscan(percent, &status.Half.Percent)
+				require.NoError(t, err)
 			}
 		}
 		out = append(out, status)

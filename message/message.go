@@ -142,7 +142,10 @@ type Close struct {
 type Closed struct{}
 
 // ListStatuses (down) asks for the statuses of all dispatchers, when a watermark's set did not match.
-type ListStatuses struct{}
+type ListStatuses struct {
+	// Halve asks for the status of this dispatcher alone, with the key at which its traffic is halved. Zero asks for all.
+	Halve fence.Token
+}
 
 // Statuses (up) tell what is. Full says that they are all that the host runs.
 type Statuses struct {
@@ -236,6 +239,18 @@ type Status struct {
 	WaitingFor changefeed.Duration
 	// Barrier is the position above which it writes nothing until it is told to pass; 0: it goes on.
 	Barrier change.Position
+	// Age is since when the dispatcher was placed on its host, in whole seconds.
+	Age changefeed.Duration
+	// Rate is how many changes a second it wrote lately.
+	Rate uint32
+	// Half is told when it was asked for, if it is known.
+	Half *Half
+}
+
+// Half is where the traffic of a span is cut most evenly.
+type Half struct {
+	Key     []byte // the first of the upper part
+	Percent uint8  // of the traffic that the larger part has
 }
 
 func (Bootstrap) Kind() Kind      { return KindBootstrap }

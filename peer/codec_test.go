@@ -26,7 +26,7 @@ func sampleStatus() message.Status {
 			Err: errors.New("cause"),
 		},
 		SourceID: "src", SnapshotRows: 1, SnapshotTotal: 2, Changes: 3, Bytes: 4, WaitingOn: "sink write",
-		WaitingFor: 5 * time.Second, Barrier: 6,
+		WaitingFor: 5 * time.Second, Barrier: 6, Age: 7 * time.Second, Rate: 8, Half: &message.Half{Key: []byte("k"), Percent: 51},
 	}
 }
 
@@ -50,6 +50,7 @@ func bodies() []message.Body {
 		message.Close{Removed: true},
 		message.Closed{},
 		message.ListStatuses{},
+		message.ListStatuses{Halve: fence.Mint(2, 3)},
 		message.Statuses{Full: true, Statuses: statuses},
 		message.Heartbeat{
 			Number: 1, Set: message.Digest{Count: 2, Sum: 1 << 63}, Checkpoint: 3, Resolved: 4, Changed: statuses[:1],

@@ -55,7 +55,7 @@ func decodeBody(encoded *peerpb.Envelope) (message.Body, error) {
 	case *peerpb.Envelope_Closed:
 		return message.Closed{}, nil
 	case *peerpb.Envelope_ListStatuses:
-		return message.ListStatuses{}, nil
+		return message.ListStatuses{Halve: decodeToken(body.ListStatuses.GetHalve())}, nil
 	case *peerpb.Envelope_Statuses:
 		statuses, err := decodeStatuses(body.Statuses.GetStatuses())
 		return message.Statuses{Full: body.Statuses.GetFull(), Statuses: statuses}, err
@@ -152,9 +152,18 @@ func decodeStatuses(encoded []*peerpb.Status) ([]message.Status, error) {
 			SourceID: status.GetSourceId(), SnapshotRows: status.GetSnapshotRows(), SnapshotTotal: status.GetSnapshotTotal(),
 			Changes: status.GetChanges(), Bytes: status.GetBytes(), WaitingOn: status.GetWaitingOn(),
 			WaitingFor: changefeed.Duration(status.GetWaitingForNanoseconds()), Barrier: change.Position(status.GetBarrier()),
+			Age: changefeed.Duration(status.GetAgeSeconds()) * changefeed.Second, Rate: status.GetRate(), Half: decodeHalf(status),
 		})
 	}
 	return statuses, nil
+}
+
+func decodeHalf(status *peerpb.Status) *message.Half {
+	percent := status.GetHalfPercent()
+	if percent == 0 || percent > 100 || len(status.GetHalfKey()) == 0 {
+		return nil
+	}
+	return &message.Half{Key: status.GetHalfKey(), Percent: uint8(percent)}
 }
 
 func decodeFault(encoded *peerpb.Fault) *changefeed.Fault {

@@ -47,7 +47,7 @@ func encode(envelope message.Envelope) (*peerpb.Envelope, error) {
 	case message.Closed:
 		encoded.Body = &peerpb.Envelope_Closed{Closed: &peerpb.Closed{}}
 	case message.ListStatuses:
-		encoded.Body = &peerpb.Envelope_ListStatuses{ListStatuses: &peerpb.ListStatuses{}}
+		encoded.Body = &peerpb.Envelope_ListStatuses{ListStatuses: encodeList(body)}
 	case message.Statuses:
 		encoded.Body = &peerpb.Envelope_Statuses{Statuses: &peerpb.Statuses{
 			Full: body.Full, Statuses: encodeStatuses(body.Statuses),
@@ -66,6 +66,13 @@ func encode(envelope message.Envelope) (*peerpb.Envelope, error) {
 		return nil, fmt.Errorf("%w: %T", errNoBody, envelope.Body)
 	}
 	return encoded, nil
+}
+
+func encodeList(list message.ListStatuses) *peerpb.ListStatuses {
+	if list.Halve.IsZero() {
+		return &peerpb.ListStatuses{}
+	}
+	return &peerpb.ListStatuses{Halve: encodeToken(list.Halve)}
 }
 
 func encodeSpan(span changefeed.Span) *peerpb.Span {
@@ -106,14 +113,19 @@ func encodeStatuses(statuses []message.Status) []*peerpb.Status {
 }
 
 func encodeStatus(status *message.Status) *peerpb.Status {
-	return &peerpb.Status{
+	encoded := &peerpb.Status{
 		Start: status.Span.Start, End: status.Span.End, Epoch: uint64(status.Token.Epoch()), Seq: uint64(status.Token.Seq()),
 		SpecRevision: status.SpecRevision, State: uint32(status.State), Position: uint64(status.Mark.Position),
 		Index: status.Mark.Index, Known: status.Known, Resolved: uint64(status.Resolved),
 		Fault: encodeFault(status.Fault), SourceId: status.SourceID, SnapshotRows: status.SnapshotRows,
 		SnapshotTotal: status.SnapshotTotal, Changes: status.Changes, Bytes: status.Bytes, WaitingOn: status.WaitingOn,
 		WaitingForNanoseconds: int64(status.WaitingFor), Barrier: uint64(status.Barrier),
+		AgeSeconds: uint32(status.Age / changefeed.Second), Rate: status.Rate,
 	}
+	if status.Half != nil {
+		encoded.HalfKey, encoded.HalfPercent = status.Half.Key, uint32(status.Half.Percent)
+	}
+	return encoded
 }
 
 // encodeFault keeps the text of the cause; what type it had ends here.

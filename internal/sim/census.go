@@ -3,6 +3,8 @@ package sim
 import (
 	"fmt"
 	"io"
+
+	"fencerow/maintainer"
 )
 
 // FaultKind is something that a seed may do to a cluster.
@@ -73,7 +75,9 @@ type Census struct {
 	Faults [faultKinds]int
 	Fences [fencesMax]int // refusals, by the fence's number
 	Inputs [inputKinds]int
-	Bumps  int
+	// Motions are those of spans that were begun, by why.
+	Motions [maintainer.MovedForQuiet + 1]int
+	Bumps   int
 	// Evictions are those that were acknowledged.
 	Evictions int
 	Wishes    int // of operators that were stored
@@ -103,6 +107,9 @@ func (c *Census) Add(other *Census) {
 	for i := range c.Fences {
 		c.Fences[i] += other.Fences[i]
 	}
+	for i := range c.Motions {
+		c.Motions[i] += other.Motions[i]
+	}
 	for i := range c.Inputs {
 		c.Inputs[i] += other.Inputs[i]
 	}
@@ -122,7 +129,11 @@ func (c *Census) Print(out io.Writer) {
 		c.Inputs[toCoordinator], c.Inputs[toMaintainer], c.Inputs[toDispatchers], c.Inputs[answered])
 	_, _ = fmt.Fprintf(out, "bumps %d, evictions %d, wishes %d, changes written %d, pages of snapshots %d, late writes %d\n", c.Bumps, c.Evictions,
 		c.Wishes, c.Written, c.Pages, c.Late)
-	_, _ = fmt.Fprintf(out, "restores: processes that ended %d, statuses behind their sink %d\n", c.Died, c.Behind)
+	_, _ = fmt.Fprint(out, "spans in motion:")
+	for why := maintainer.MovedForDrain; why <= maintainer.MovedForQuiet; why++ {
+		_, _ = fmt.Fprintf(out, " %v %d", why, c.Motions[why])
+	}
+	_, _ = fmt.Fprintf(out, "\nrestores: processes that ended %d, statuses behind their sink %d\n", c.Died, c.Behind)
 	_, _ = fmt.Fprint(out, "faults that took effect:")
 	for kind, n := range c.Faults {
 		_, _ = fmt.Fprintf(out, " %v %d", FaultKind(kind), n)
@@ -152,6 +163,11 @@ func (c *Census) Unproven(seeds uint64) []string {
 	for kind, n := range c.Faults {
 		if n == 0 {
 			out = append(out, fmt.Sprintf("no %v took effect", FaultKind(kind)))
+		}
+	}
+	for why := maintainer.MovedForDrain; why <= maintainer.MovedForQuiet; why++ {
+		if c.Motions[why] == 0 {
+			out = append(out, fmt.Sprintf("no span was set in motion for %v", why))
 		}
 	}
 	for _, number := range provenFences() {

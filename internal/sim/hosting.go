@@ -305,6 +305,8 @@ func (r *runner) step(in maintainer.Input) {
 			w.after(0, func() { r.life.run1(func() { r.step(maintainer.Opened{Whole: keySpace, Fencing: fencing}) }) })
 		case maintainer.Refused:
 			w.census.Fences[effect.Rule]++
+		case maintainer.Moved:
+			w.census.Motions[effect.Why]++
 		case maintainer.End:
 			r.end(effect.Outcome)
 			return

@@ -121,8 +121,15 @@ func (p *people) options() changefeed.Options {
 	if keys := p.keys(); keys != "" {
 		options["split_keys"] = keys
 	}
+	if w := p.world; w.chance(0.7) { // else they follow the traffic as slowly as by default
+		options["split_rate"] = strconv.Itoa(20 + w.rng.IntN(40))
+		options["split_after"], options["merge_after"] = p.seconds(5), p.seconds(15)
+		options["split_traffic"] = []string{"on", "on", "on", "off"}[w.rng.IntN(4)]
+	}
 	return options
 }
+
+func (p *people) seconds(most int) string { return strconv.Itoa(1+p.world.rng.IntN(most)) + "s" }
 
 // keys are up to three borders that people ask for.
 func (p *people) keys() string {

@@ -21,6 +21,8 @@ const (
 	pageRows      = 4
 	snapshotLost  = 0.05
 	progressEvery = 500 * time.Millisecond
+	// standsFor is how many changes of a real source one of the simulation stands for, so that spans grow hot and cold.
+	standsFor = 20
 )
 
 // pump moves the changes of one span, under one token. What it may do, and which changes are not done yet, dispatcher
@@ -36,6 +38,7 @@ type pump struct {
 	order    change.Mark
 	revoked  atomic.Bool
 	unknown  bool
+	traffic  dispatcher.Traffic
 	fenced   bool
 	moved    bool
 
@@ -52,7 +55,7 @@ var (
 )
 
 func (f *hosted) startPump(start dispatcher.StartPump) {
-	p := &pump{feed: f, life: f.life, start: start}
+	p := &pump{feed: f, life: f.life, start: start, traffic: dispatcher.NewTraffic(1, uint64(start.Token.Seq()))}
 	f.pumps[start.Token] = p
 	f.life.world.say("pump      %v of %v over %v starts on %s", start.Token, f.id, start.Span, f.life.id)
 	p.task = f.life.world.spawn(f.life, p.run)
@@ -324,6 +327,9 @@ func (p *pump) write(t *task, batch sink.Batch, head change.Position) error {
 	p.progress.Mark = change.Later(p.progress.Mark, p.pieces.Mark())
 	p.progress.Resolved = max(p.progress.Resolved, head, p.progress.Mark.Whole())
 	p.progress.Changes += uint64(len(batch.Changes))
+	if !batch.Snapshot && p.traffic.Wrote(p.wrote, slices.Repeat(batch.Changes, standsFor)) {
+		p.progress.Measure(&p.traffic, p.wrote)
+	}
 	p.progress.WaitingOn, p.progress.WaitingSince, p.progress.Fault = "", 0, nil
 	p.publish(false)
 	return nil

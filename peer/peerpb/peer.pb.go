@@ -884,6 +884,10 @@ type Status struct {
 	WaitingOn             string                 `protobuf:"bytes,14,opt,name=waiting_on,json=waitingOn,proto3" json:"waiting_on,omitempty"`
 	WaitingForNanoseconds int64                  `protobuf:"varint,15,opt,name=waiting_for_nanoseconds,json=waitingForNanoseconds,proto3" json:"waiting_for_nanoseconds,omitempty"`
 	Barrier               uint64                 `protobuf:"varint,22,opt,name=barrier,proto3" json:"barrier,omitempty"`
+	AgeSeconds            uint32                 `protobuf:"varint,30,opt,name=age_seconds,json=ageSeconds,proto3" json:"age_seconds,omitempty"`
+	Rate                  uint32                 `protobuf:"varint,31,opt,name=rate,proto3" json:"rate,omitempty"`                                  // changes a second
+	HalfKey               []byte                 `protobuf:"bytes,32,opt,name=half_key,json=halfKey,proto3" json:"half_key,omitempty"`              // where the traffic is halved; 0 per cent: not known
+	HalfPercent           uint32                 `protobuf:"varint,33,opt,name=half_percent,json=halfPercent,proto3" json:"half_percent,omitempty"` // that the larger part has
 	unknownFields         protoimpl.UnknownFields
 	sizeCache             protoimpl.SizeCache
 }
@@ -1047,6 +1051,34 @@ func (x *Status) GetWaitingForNanoseconds() int64 {
 func (x *Status) GetBarrier() uint64 {
 	if x != nil {
 		return x.Barrier
+	}
+	return 0
+}
+
+func (x *Status) GetAgeSeconds() uint32 {
+	if x != nil {
+		return x.AgeSeconds
+	}
+	return 0
+}
+
+func (x *Status) GetRate() uint32 {
+	if x != nil {
+		return x.Rate
+	}
+	return 0
+}
+
+func (x *Status) GetHalfKey() []byte {
+	if x != nil {
+		return x.HalfKey
+	}
+	return nil
+}
+
+func (x *Status) GetHalfPercent() uint32 {
+	if x != nil {
+		return x.HalfPercent
 	}
 	return 0
 }
@@ -1501,6 +1533,7 @@ func (*Closed) Descriptor() ([]byte, []int) {
 
 type ListStatuses struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
+	Halve         *Token                 `protobuf:"bytes,1,opt,name=halve,proto3" json:"halve,omitempty"` // asks for this one alone, with where its traffic is halved
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1533,6 +1566,13 @@ func (x *ListStatuses) ProtoReflect() protoreflect.Message {
 // Deprecated: Use ListStatuses.ProtoReflect.Descriptor instead.
 func (*ListStatuses) Descriptor() ([]byte, []int) {
 	return file_peer_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *ListStatuses) GetHalve() *Token {
+	if x != nil {
+		return x.Halve
+	}
+	return nil
 }
 
 type Statuses struct {
@@ -1816,7 +1856,7 @@ const file_peer_proto_rawDesc = "" +
 	"\x06detail\x18\x04 \x01(\tR\x06detail\x12\x12\n" +
 	"\x04cure\x18\x05 \x01(\tR\x04cure\x12\x1c\n" +
 	"\tpermanent\x18\x06 \x01(\bR\tpermanent\x12\x14\n" +
-	"\x05cause\x18\a \x01(\tR\x05cause\"\xc2\x04\n" +
+	"\x05cause\x18\a \x01(\tR\x05cause\"\xb5\x05\n" +
 	"\x06Status\x12\x14\n" +
 	"\x05start\x18\x10 \x01(\fR\x05start\x12\x10\n" +
 	"\x03end\x18\x11 \x01(\fR\x03end\x12\x14\n" +
@@ -1838,7 +1878,12 @@ const file_peer_proto_rawDesc = "" +
 	"\n" +
 	"waiting_on\x18\x0e \x01(\tR\twaitingOn\x126\n" +
 	"\x17waiting_for_nanoseconds\x18\x0f \x01(\x03R\x15waitingForNanoseconds\x12\x18\n" +
-	"\abarrier\x18\x16 \x01(\x04R\abarrierJ\x04\b\x01\x10\x02J\x04\b\x02\x10\x03J\x04\b\x05\x10\x06\"\x8a\x01\n" +
+	"\abarrier\x18\x16 \x01(\x04R\abarrier\x12\x1f\n" +
+	"\vage_seconds\x18\x1e \x01(\rR\n" +
+	"ageSeconds\x12\x12\n" +
+	"\x04rate\x18\x1f \x01(\rR\x04rate\x12\x19\n" +
+	"\bhalf_key\x18  \x01(\fR\ahalfKey\x12!\n" +
+	"\fhalf_percent\x18! \x01(\rR\vhalfPercentJ\x04\b\x01\x10\x02J\x04\b\x02\x10\x03J\x04\b\x05\x10\x06\"\x8a\x01\n" +
 	"\tBootstrap\x12\x1b\n" +
 	"\tspec_json\x18\x01 \x01(\fR\bspecJson\x12#\n" +
 	"\rspec_revision\x18\x02 \x01(\x03R\fspecRevision\x12\x1b\n" +
@@ -1868,8 +1913,9 @@ const file_peer_proto_rawDesc = "" +
 	"\x06synced\x18\x04 \x01(\x04R\x06synced\"!\n" +
 	"\x05Close\x12\x18\n" +
 	"\aremoved\x18\x01 \x01(\bR\aremoved\"\b\n" +
-	"\x06Closed\"\x0e\n" +
-	"\fListStatuses\"T\n" +
+	"\x06Closed\"=\n" +
+	"\fListStatuses\x12-\n" +
+	"\x05halve\x18\x01 \x01(\v2\x17.fencerow.peer.v1.TokenR\x05halve\"T\n" +
 	"\bStatuses\x12\x12\n" +
 	"\x04full\x18\x01 \x01(\bR\x04full\x124\n" +
 	"\bstatuses\x18\x02 \x03(\v2\x18.fencerow.peer.v1.StatusR\bstatuses\"\xf5\x01\n" +
@@ -1954,17 +2000,18 @@ var file_peer_proto_depIdxs = []int32{
 	15, // 20: fencerow.peer.v1.Place.barrier:type_name -> fencerow.peer.v1.Barrier
 	7,  // 21: fencerow.peer.v1.Stop.token:type_name -> fencerow.peer.v1.Token
 	8,  // 22: fencerow.peer.v1.Stop.at:type_name -> fencerow.peer.v1.Mark
-	10, // 23: fencerow.peer.v1.Statuses.statuses:type_name -> fencerow.peer.v1.Status
-	10, // 24: fencerow.peer.v1.Heartbeat.changed:type_name -> fencerow.peer.v1.Status
-	16, // 25: fencerow.peer.v1.Heartbeat.held:type_name -> fencerow.peer.v1.Held
-	7,  // 26: fencerow.peer.v1.Rejected.token:type_name -> fencerow.peer.v1.Token
-	0,  // 27: fencerow.peer.v1.Peer.Exchange:input_type -> fencerow.peer.v1.Frame
-	0,  // 28: fencerow.peer.v1.Peer.Exchange:output_type -> fencerow.peer.v1.Frame
-	28, // [28:29] is the sub-list for method output_type
-	27, // [27:28] is the sub-list for method input_type
-	27, // [27:27] is the sub-list for extension type_name
-	27, // [27:27] is the sub-list for extension extendee
-	0,  // [0:27] is the sub-list for field type_name
+	7,  // 23: fencerow.peer.v1.ListStatuses.halve:type_name -> fencerow.peer.v1.Token
+	10, // 24: fencerow.peer.v1.Statuses.statuses:type_name -> fencerow.peer.v1.Status
+	10, // 25: fencerow.peer.v1.Heartbeat.changed:type_name -> fencerow.peer.v1.Status
+	16, // 26: fencerow.peer.v1.Heartbeat.held:type_name -> fencerow.peer.v1.Held
+	7,  // 27: fencerow.peer.v1.Rejected.token:type_name -> fencerow.peer.v1.Token
+	0,  // 28: fencerow.peer.v1.Peer.Exchange:input_type -> fencerow.peer.v1.Frame
+	0,  // 29: fencerow.peer.v1.Peer.Exchange:output_type -> fencerow.peer.v1.Frame
+	29, // [29:30] is the sub-list for method output_type
+	28, // [28:29] is the sub-list for method input_type
+	28, // [28:28] is the sub-list for extension type_name
+	28, // [28:28] is the sub-list for extension extendee
+	0,  // [0:28] is the sub-list for field type_name
 }
 
 func init() { file_peer_proto_init() }
