@@ -94,6 +94,8 @@ func (c *Core) step(now changefeed.Time, input Input) {
 	switch in := input.(type) {
 	case Listed:
 		c.listed = true
+	case Upgraded:
+		c.gate.EndLegacy()
 	case Deliver:
 		c.deliver(now, in.Envelope)
 	case Observed:

@@ -15,6 +15,9 @@ type Input interface{ input() }
 // Before it nothing is admitted.
 type Listed struct{}
 
+// Upgraded says that the cluster's feature level is above that of an upgrade from a version without epochs (F14).
+type Upgraded struct{}
+
 // Deliver brings a message of a maintainer.
 type Deliver struct{ Envelope message.Envelope }
 
@@ -64,6 +67,7 @@ type Leaving struct{}
 type SessionEnded struct{}
 
 func (Listed) input()          {}
+func (Upgraded) input()        {}
 func (Deliver) input()         {}
 func (Observed) input()        {}
 func (RecordDeleted) input()   {}

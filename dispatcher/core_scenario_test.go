@@ -174,6 +174,8 @@ func parseInput(t *testing.T, line []string) Input {
 	switch line[0] {
 	case "listed":
 		return Listed{}
+	case "upgraded":
+		return Upgraded{}
 	case "observe":
 		return Observed{Record: a.record(t)}
 	case "deleted":

@@ -117,6 +117,7 @@ type Host struct {
 	records   map[changefeed.ID]record.Epoch // as watched: what a new mailbox is told first
 	evictions map[changefeed.UID]Evicted     // of this node, as watched: likewise
 	listed    bool
+	legacy    bool // as in Config, until Upgraded
 	closed    bool
 	fresh     []*mailbox // made, and not read by anybody yet
 	wake      chan struct{}
@@ -134,6 +135,7 @@ func New(config Config) (*Host, error) {
 		records:   make(map[changefeed.ID]record.Epoch),
 		evictions: make(map[changefeed.UID]Evicted),
 		wake:      make(chan struct{}, 1),
+		legacy:    config.Legacy,
 	}, nil
 }
 
@@ -201,6 +203,19 @@ func (h *Host) Listed(records map[changefeed.ID]record.Epoch) {
 	h.listed = true
 	for _, m := range h.mailboxes {
 		m.push(Listed{})
+	}
+}
+
+// Upgraded takes in that the cluster's feature level is above that of an upgrade from a version without epochs.
+func (h *Host) Upgraded() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if !h.legacy {
+		return
+	}
+	h.legacy = false
+	for _, m := range h.mailboxes {
+		m.push(Upgraded{})
 	}
 }
 

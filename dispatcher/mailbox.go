@@ -31,6 +31,7 @@ const (
 type mailbox struct {
 	host    *Host
 	id      changefeed.ID
+	legacy  bool // when it was made
 	running atomic.Int64
 
 	mu       sync.Mutex // guards what follows
@@ -41,7 +42,7 @@ type mailbox struct {
 }
 
 func newMailbox(host *Host, id changefeed.ID) *mailbox {
-	return &mailbox{host: host, id: id, wake: make(chan struct{}, 1)}
+	return &mailbox{host: host, id: id, legacy: host.legacy, wake: make(chan struct{}, 1)}
 }
 
 // offer puts a message in, if there is room: messages may be lost.
@@ -120,7 +121,7 @@ func (m *mailbox) run(ctx context.Context) {
 	config := &m.host.config
 	r := &reading{
 		mailbox: m,
-		core:    NewCore(CoreConfig{ID: m.id, Node: config.Node, Legacy: config.Legacy}),
+		core:    NewCore(CoreConfig{ID: m.id, Node: config.Node, Legacy: m.legacy}),
 		log:     config.Logger.With(zap.Stringer("changefeed", m.id)),
 		pumps:   make(map[fence.Token]*pump),
 		links:   make(map[linksKey]*links),

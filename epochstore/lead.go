@@ -13,6 +13,7 @@ import (
 
 	"fencerow/changefeed"
 	"fencerow/fence"
+	"fencerow/kv"
 	"fencerow/record"
 )
 
@@ -262,17 +263,32 @@ func (l *Lead) RaiseFloor(ctx context.Context, above fence.Epoch) error {
 	return l.changeMeta(ctx, func(meta *record.Meta) bool { return raiseFloor(meta, above) })
 }
 
-// RaiseLevel raises the cluster's feature level. It never falls.
+// RaiseLevel raises the cluster's feature level, if every node has it. It never falls. A node that joins meanwhile makes it
+// an [ErrConflict]: either the raise sees that node, or the node, which reads the level after it joined, sees the raise.
 func (l *Lead) RaiseLevel(ctx context.Context, level int) error {
 	if level > record.LevelCurrent {
 		return fmt.Errorf("%w: feature level %d is above %d, the highest that this version knows", ErrRefused, level,
 			record.LevelCurrent)
 	}
-	return l.changeMeta(ctx, func(meta *record.Meta) bool {
+	view, err := l.store.Cluster(ctx)
+	if err != nil {
+		return err
+	}
+	for _, node := range view.Nodes {
+		if node.Record == nil || node.Record.Level < level {
+			return fmt.Errorf("%w: not every node has the feature level %d", ErrConflict, level)
+		}
+	}
+	nodes := kv.ModAtMost(l.store.keys.Of(record.KindNode), view.Revision)
+	meta, err := l.store.changeMeta(ctx, &l.term, func(meta *record.Meta) bool {
 		raised := level > meta.Level
 		meta.Level = max(meta.Level, level)
 		return raised
-	})
+	}, nodes)
+	if err == nil {
+		l.setMeta(meta)
+	}
+	return err
 }
 
 // changeMeta writes what change makes of the meta record, unless it reports that nothing is to be done.

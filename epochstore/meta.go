@@ -55,8 +55,11 @@ func (s *Store) RaiseFloor(ctx context.Context, above fence.Epoch) error {
 	return fmt.Errorf("epochstore: raise the floor: %w", ErrConflict)
 }
 
-// changeMeta writes what change makes of the meta record, unless it reports that nothing is to be done.
-func (s *Store) changeMeta(ctx context.Context, term *Term, change func(*record.Meta) bool) (Seen[record.Meta], error) {
+// changeMeta writes what change makes of the meta record, unless it reports that nothing is to be done. It compares also
+// what it is given.
+func (s *Store) changeMeta(
+	ctx context.Context, term *Term, change func(*record.Meta) bool, also ...kv.Compare,
+) (Seen[record.Meta], error) {
 	meta, err := s.Meta(ctx)
 	if err != nil {
 		return meta, err
@@ -72,7 +75,7 @@ func (s *Store) changeMeta(ctx context.Context, term *Term, change func(*record.
 	if err != nil {
 		return meta, fmt.Errorf("epochstore: change meta: %w", err)
 	}
-	outcome := s.driveOne(ctx, putExchange(s.keys.Meta(), value, meta.ModRevision, term))
+	outcome := s.driveOne(ctx, putExchange(s.keys.Meta(), value, meta.ModRevision, term, also...))
 	if outcome.Err != nil {
 		return meta, fmt.Errorf("epochstore: change meta: %w", outcome.Err)
 	}

@@ -186,12 +186,12 @@ func raiseFloor(meta *record.Meta, above fence.Epoch) bool {
 
 // putExchange puts one record if it is as it was seen, and, for a coordinator, under its term. A re-send is safe, since
 // the put changes the mod revision that it compares.
-func putExchange(key string, value []byte, seenRevision int64, term *Term) *Exchange {
+func putExchange(key string, value []byte, seenRevision int64, term *Term, also ...kv.Compare) *Exchange {
 	own := part{
 		key: key,
-		ifs: []kv.Compare{
+		ifs: append([]kv.Compare{
 			kv.ModIs(key, seenRevision), // fence:F25
-		},
+		}, also...),
 		thens: []kv.Op{kv.Put(key, value)},
 		reads: []kv.Op{kv.Get(key)},
 	}

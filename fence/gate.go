@@ -76,6 +76,9 @@ type Gate struct {
 // real epoch. Only for clusters whose feature level says that they are being upgraded from a version without epochs.
 func NewLegacyGate() Gate { return Gate{legacy: true} }
 
+// EndLegacy has the gate admit epoch 0 no more: every node of the cluster has been upgraded.
+func (g *Gate) EndLegacy() { g.legacy = false }
+
 // Held returns what the gate holds. Owner "" means that nobody may command this changefeed.
 func (g *Gate) Held() Claimant { return g.held }
 

@@ -206,6 +206,20 @@ func TestLegacyGateServesARecreatedName(t *testing.T) {
 	require.NoError(t, gate.Admit(claim("v", 0, "n1")))
 }
 
+// fence:F14. Once the cluster is upgraded, what was admitted at epoch 0 no longer is, and no record brings it back.
+func TestEpochZeroEndsWithTheUpgrade(t *testing.T) {
+	t.Parallel()
+	gate := legacyGate(claim("u", 0, "n1"))
+	require.NoError(t, gate.Admit(claim("u", 0, "n1")))
+	gate.EndLegacy()
+	require.ErrorIs(t, gate.Admit(claim("u", 0, "n1")), fence.RefusedZero)
+	_, err := gate.AdmitBootstrap(claim("u", 0, "n1"))
+	require.ErrorIs(t, err, fence.RefusedZero)
+	require.False(t, gate.Observe(claim("u", 0, "n2")))
+	require.True(t, gate.Observe(claim("u", 5, "n2")))
+	require.NoError(t, gate.Admit(claim("u", 5, "n2")))
+}
+
 func TestRefusalsNameTheirRule(t *testing.T) {
 	t.Parallel()
 	for refusal, rule := range map[fence.Refusal]string{

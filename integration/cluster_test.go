@@ -77,6 +77,8 @@ type nodes struct {
 	t    *testing.T
 	etcd *member
 	all  []*server
+
+	older string // the binary that servers are first started with, if not the one under test
 }
 
 type server struct {
@@ -84,6 +86,8 @@ type server struct {
 	name string
 	http string
 	args []string
+
+	binary string // of the process
 }
 
 // url is where a command reaches the server.
@@ -92,7 +96,13 @@ func (s *server) url() string { return "http://" + s.http }
 // startNodes starts n servers, one after another, so that the first is the coordinator.
 func startNodes(t *testing.T, etcd *member, n int, extra ...string) *nodes {
 	t.Helper()
-	c := &nodes{t: t, etcd: etcd}
+	return startNodesOf(t, "", etcd, n, extra...)
+}
+
+// startNodesOf starts them with another binary; "" is the one under test.
+func startNodesOf(t *testing.T, older string, etcd *member, n int, extra ...string) *nodes {
+	t.Helper()
+	c := &nodes{t: t, etcd: etcd, older: older}
 	for i := range n {
 		c.add(fmt.Sprintf("n%d", i+1), extra...)
 	}
@@ -102,7 +112,10 @@ func startNodes(t *testing.T, etcd *member, n int, extra ...string) *nodes {
 // add starts one more server and waits until it is ready.
 func (c *nodes) add(name string, extra ...string) *server {
 	c.t.Helper()
-	s := &server{name: name, http: freeAddr(c.t)}
+	s := &server{name: name, http: freeAddr(c.t), binary: binary}
+	if c.older != "" {
+		s.binary = c.older
+	}
 	s.args = append([]string{
 		"server", "--name", name, "--etcd", c.etcd.endpoint, "--http-addr", s.http, "--peer-addr", freeAddr(c.t),
 		"--session-ttl", sessionTTL.String(), "--data-dir", c.t.TempDir(), "--log-format", "json",
@@ -115,7 +128,7 @@ func (c *nodes) add(name string, extra ...string) *server {
 // restart starts a server again with the arguments that it had.
 func (c *nodes) restart(s *server) {
 	c.t.Helper()
-	s.process = start(c.t, s.name, s.args...)
+	s.process = startBinary(c.t, s.binary, s.name, s.args...)
 	eventually(c.t, s.name+" is ready", func() error {
 		select {
 		case <-s.exited:

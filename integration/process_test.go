@@ -83,6 +83,12 @@ func (b *tail) String() string {
 // start runs cdc-node with the arguments until the test ends or it is stopped.
 func start(t *testing.T, name string, args ...string) *process {
 	t.Helper()
+	return startBinary(t, binary, name, args...)
+}
+
+// startBinary runs another cdc-node than the one under test.
+func startBinary(t *testing.T, binary, name string, args ...string) *process {
+	t.Helper()
 	p := &process{t: t, name: name, output: &tail{}, stdout: &tail{}, exited: make(chan struct{})}
 	p.cmd = exec.Command(binary, args...)
 	p.cmd.Dir = t.TempDir()

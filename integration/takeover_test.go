@@ -35,8 +35,14 @@ const (
 
 func newWorld(t *testing.T, rate int, options ...string) *world {
 	t.Helper()
+	return newWorldOf(t, "", rate, options...)
+}
+
+// newWorldOf starts the nodes with another binary; "" is the one under test.
+func newWorldOf(t *testing.T, older string, rate int, options ...string) *world {
+	t.Helper()
 	w := &world{source: startEtcd(t, "source"), target: startEtcd(t, "target"), directory: filepath.Join(t.TempDir(), "files")}
-	w.nodes = startNodes(t, startEtcd(t, "control"), 3)
+	w.nodes = startNodesOf(t, older, startEtcd(t, "control"), 3)
 	server := w.all[0].url()
 	from := "etcd://" + w.source.endpoint + sourcePrefix
 	create := func(name, sink string) {

@@ -41,6 +41,7 @@ type life struct {
 	handoffs    *epochstore.Watch
 	drains      *epochstore.Watch
 	evictions   *epochstore.Watch
+	meta        *epochstore.Watch
 	term        atomic.Int64 // of this node as coordinator; 0: it is not
 	joined      atomic.Bool
 	leaving     atomic.Bool
@@ -78,6 +79,10 @@ func (l *life) build(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	meta, err := l.store.Meta(ctx)
+	if err != nil {
+		return err
+	}
 	l.peers, err = peer.New(peer.Config{
 		NodeID: l.id, Cluster: p.config.Cluster, ClusterID: p.etcdID, Listener: listener, TLS: p.peerTLS(), Logger: l.log,
 		Metrics: l.metrics.peer, Deliver: l.deliver,
@@ -86,7 +91,7 @@ func (l *life) build(ctx context.Context) error {
 		return fmt.Errorf("node: peers: %w", err)
 	}
 	l.dispatchers, err = dispatcher.New(dispatcher.Config{
-		Node: l.id, Legacy: p.level == record.LevelBeforeEpochs, Records: records.Maintaining{Store: l.store}, Sender: l.peers,
+		Node: l.id, Legacy: meta.Exists() && beforeEpochs(*meta.Record), Records: records.Maintaining{Store: l.store}, Sender: l.peers,
 		Session: l.session, Opener: p.opener.dispatchers(), Evictions: evicting{store: l.store, node: l.id}, Logger: l.log,
 		Metrics: l.metrics.dispatcher, Rejected: p.rejected.tell,
 	})
@@ -108,7 +113,7 @@ func (l *life) build(ctx context.Context) error {
 	}
 	// Each has a stream of its own: etcd answers a progress request only when all watchers of a stream have caught up.
 	l.epochs, l.nodes, l.handoffs = watch(record.KindEpoch), watch(record.KindNode), watch(record.KindHandoff)
-	l.drains, l.evictions = watch(record.KindDrain), watch(record.KindEviction)
+	l.drains, l.evictions, l.meta = watch(record.KindDrain), watch(record.KindEviction), watch(record.KindMeta)
 	return nil
 }
 
@@ -138,14 +143,17 @@ func (l *life) run(ctx context.Context) error {
 	group, work := errgroup.WithContext(work)
 	group.Go(func() error { return l.renew(work) })
 	registration, err := l.join(ctx)
+	if err == nil {
+		err = l.stillUnderstood(ctx)
+	}
 	if err != nil {
 		endWork(err)
 		return errors.Join(err, ignoreOver(group.Wait()), l.session.Close(context.WithoutCancel(ctx)))
 	}
 	for _, run := range []func(context.Context) error{
-		l.peers.Run, l.statuses.Run, l.epochs.Run, l.nodes.Run, l.handoffs.Run, l.drains.Run, l.evictions.Run,
+		l.peers.Run, l.statuses.Run, l.epochs.Run, l.nodes.Run, l.handoffs.Run, l.drains.Run, l.evictions.Run, l.meta.Run,
 		func(ctx context.Context) error { return l.readEpochs(ctx, registration.Revision) },
-		l.readNodes, l.readHandoffs, l.readDrains, l.readEvictions,
+		l.readNodes, l.readHandoffs, l.readDrains, l.readEvictions, l.readMeta,
 	} {
 		group.Go(func() error { return run(work) })
 	}

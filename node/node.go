@@ -26,7 +26,6 @@ import (
 type process struct {
 	config  Config
 	log     *zap.Logger
-	level   int // feature level of the cluster when the node started
 	metrics *metrics
 
 	member      *embed.Etcd // nil without an embedded member
@@ -34,6 +33,7 @@ type process struct {
 	client      *clientv3.Client
 	guard       kv.Store
 	fatal       chan error // etcd went back: the process ends
+	keys        record.Keys
 	store       *epochstore.Store
 	clusterID   string // of the etcd that holds the records, hexadecimal
 	etcdID      uint64 // the same as a number
@@ -135,6 +135,7 @@ func (p *process) connect(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	p.keys = keys
 	p.store = epochstore.New(p.guard, keys, time.Now).Counting(p.metrics.dispatcher.Refused)
 	header, err := p.guard.Range(ctx, kv.Range{Key: keys.Meta(), KeysOnly: true})
 	if err != nil {
@@ -146,14 +147,7 @@ func (p *process) connect(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("node: the cluster's record: %w", err)
 	}
-	if meta.Record.Format > record.FormatCurrent {
-		return &changefeed.Fault{
-			Code: changefeed.CodeRecordInvalid, Field: keys.Meta(), Value: strconv.Itoa(meta.Record.Format),
-			Detail: "is a format newer than this version knows", Cure: "run a newer cdc-node",
-		}
-	}
-	p.level = meta.Record.Level
-	return nil
+	return understood(keys, *meta.Record)
 }
 
 // reach waits until etcd answers, and looks at its version.
@@ -214,7 +208,7 @@ func (p *process) lives(ctx, serving context.Context) error {
 	first := true
 	for living.Err() == nil {
 		err := p.live(living)
-		if err != nil && first {
+		if err != nil && (first || outgrown(err)) {
 			end(err)
 			<-watch
 			return errors.Join(fault, err)

@@ -2,6 +2,7 @@ package peer
 
 import (
 	"encoding/hex"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -15,6 +16,7 @@ import (
 	"fencerow/changefeed"
 	"fencerow/message"
 	"fencerow/peer/peerpb"
+	"fencerow/record"
 )
 
 // The messages of every feature level are understood as they were meant, with fields that this version does not know:
@@ -22,7 +24,8 @@ import (
 // its own.
 func TestMessagesOfEveryLevelAreUnderstood(t *testing.T) {
 	later := protowire.AppendString(protowire.AppendTag(nil, 1000, protowire.BytesType), "of later")
-	for _, level := range []string{"level1"} {
+	for number := record.LevelEpochs; number <= record.LevelCurrent; number++ {
+		level := fmt.Sprintf("level%d", number)
 		text, err := os.ReadFile(filepath.Join("testdata", level, "messages.txt"))
 		require.NoError(t, err)
 		seen := map[message.Kind]bool{}

@@ -1,6 +1,7 @@
 package record
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -15,7 +16,8 @@ import (
 func TestRecordsOfEveryLevelAreReadAndKept(t *testing.T) {
 	keys, err := NewKeys("default")
 	require.NoError(t, err)
-	for _, level := range []string{"level1"} {
+	for number := LevelEpochs; number <= LevelCurrent; number++ {
+		level := fmt.Sprintf("level%d", number)
 		text, err := os.ReadFile(filepath.Join("testdata", level, "records.txt"))
 		require.NoError(t, err)
 		seen := map[Kind]bool{}

@@ -12,11 +12,10 @@ import (
 	"fencerow/fence"
 )
 
-// Feature levels of a cluster, in [Meta]. A new cluster starts at LevelEpochs.
+// Feature levels of a cluster, in [Meta]. A new cluster starts at [LevelCurrent], that of the binary which makes it.
 const (
 	LevelBeforeEpochs = 0 // being upgraded from a version without epochs
 	LevelEpochs       = 1
-	LevelCurrent      = LevelEpochs
 	FormatCurrent     = 1
 )
 
