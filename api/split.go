@@ -31,10 +31,10 @@ func (s *Server) split(r *http.Request) (reply, error) {
 		wanted := borders.split
 		for _, key := range request.At {
 			switch {
-			case !borders.inside(key):
-				return false, refuseKey(key.Word(), "lies outside of what the source holds", "name a key within a span of changefeed spans")
 			case borders.at(key) || hasKey(wanted, key):
 				return false, refuseKey(key.Word(), "is a border already", "name a key within a span of changefeed spans")
+			case !borders.inside(key):
+				return false, refuseKey(key.Word(), "lies outside of what the source holds", "name a key within a span of changefeed spans")
 			}
 			wanted = append(wanted, key)
 		}

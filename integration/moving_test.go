@@ -43,6 +43,8 @@ func TestMovedOwnersReplayNothing(t *testing.T) {
 type ownership struct {
 	Epoch  uint64 `json:"epoch"`
 	Reason string `json:"reason"`
+
+	Unanswered bool `json:"unanswered"`
 }
 
 func (c *nodes) histories(name string) []ownership {
@@ -66,6 +68,12 @@ func TestDrainedNodeIsEmptiedAndFilledAgain(t *testing.T) {
 			require.NotEqual(t, s.name, f.OwnerName)
 		}
 		require.Equal(t, 2, cli(t, "changefeed", "move", "copy", "--to", s.name, "--server", via).code, "a draining node takes nothing")
+		eventually(t, "the empty node leaves coordination to another", func() error {
+			if name := w.coordinator(w.all[0]); name == "" || name == s.name {
+				return fmt.Errorf("coordinator %q", name)
+			}
+			return nil
+		})
 		must(t, "node", "undrain", s.name, "--server", via)
 		eventually(t, s.name+" is given spans again", func() error {
 			for _, n := range w.list() {

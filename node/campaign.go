@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/google/uuid"
@@ -22,26 +23,63 @@ const campaignPause = 100 * time.Millisecond
 // resignMax bounds the resignation of a coordinator that leaves.
 const resignMax = 2 * time.Second
 
-// campaign stands for election for as long as the life lasts, and coordinates whenever it is elected.
+// standBackLook is how often a node looks whether it is to leave coordination to others, or no more.
+const standBackLook = 100 * time.Millisecond
+
+// campaign stands for election for as long as the life lasts, and coordinates whenever it is elected. A node that is
+// drained does so until everything else has left it: then it resigns, and stands back while another can.
 func (l *life) campaign(ctx context.Context) error {
 	for ctx.Err() == nil {
-		lead, err := l.store.Campaign(ctx, l.session, l.id)
-		if err != nil {
+		if l.standsBack() {
+			wait(ctx, standBackLook)
+			continue
+		}
+		if err := l.stand(ctx); err != nil {
 			if ctx.Err() != nil || errors.Is(err, epochstore.ErrSessionOver) {
 				return nil //nolint:nilerr // the session ends the life by itself
 			}
 			l.log.Warn("election failed; trying again", zap.Error(err))
 			wait(ctx, campaignPause)
-			continue
 		}
-		l.term.Store(lead.Term())
-		err = l.coordinate(ctx, lead)
-		l.term.Store(0)
-		l.resign(ctx, lead)
-		if err != nil && ctx.Err() == nil {
-			l.log.Info("term ended", zap.Int64("term", lead.Term()), zap.Error(err))
-			wait(ctx, campaignPause)
+	}
+	return nil
+}
+
+// standsBack reports whether the node is drained and empty, and another can coordinate.
+func (l *life) standsBack() bool {
+	return l.draining.Load() && l.maintainers.Count()+l.dispatchers.Dispatchers() == 0 && l.successors() > 0
+}
+
+// stand is one candidacy, and the term if it was elected. It ends early when the node is to stand back; the error is that of
+// an election.
+func (l *life) stand(ctx context.Context) error {
+	standing, end := context.WithCancel(ctx)
+	var looking sync.WaitGroup
+	defer looking.Wait()
+	defer end()
+	looking.Go(func() {
+		for standing.Err() == nil {
+			if l.standsBack() {
+				end()
+				return
+			}
+			wait(standing, standBackLook)
 		}
+	})
+	lead, err := l.store.Campaign(standing, l.session, l.id)
+	if err != nil {
+		if standing.Err() != nil && ctx.Err() == nil {
+			return nil // it stands back
+		}
+		return err
+	}
+	l.term.Store(lead.Term())
+	err = l.coordinate(standing, lead)
+	l.term.Store(0)
+	l.resign(ctx, lead)
+	if err != nil && standing.Err() == nil {
+		l.log.Info("term ended", zap.Int64("term", lead.Term()), zap.Error(err))
+		wait(ctx, campaignPause)
 	}
 	return nil
 }

@@ -7,6 +7,7 @@ import (
 
 	"fencerow/api/shape"
 	"fencerow/changefeed"
+	"fencerow/record"
 )
 
 // Split asks for borders between spans at the keys.
@@ -44,8 +45,9 @@ func (c *Client) Check(ctx context.Context) (Answer[shape.List[shape.Finding]], 
 	return do[shape.List[shape.Finding]](ctx, c, call{method: http.MethodGet, path: api("check")})
 }
 
-// AwaitDrained waits until the node of that name runs nothing any more, or is gone.
-func (c *Client) AwaitDrained(ctx context.Context, name string, tell func(shape.Node)) error {
+// AwaitDrained waits until the node of that name runs nothing any more, or is gone. It tells how things stand: the node, and
+// how many others can take over.
+func (c *Client) AwaitDrained(ctx context.Context, name string, tell func(node shape.Node, others int)) error {
 	ticker := time.NewTicker(awaitEvery)
 	defer ticker.Stop()
 	for {
@@ -69,16 +71,27 @@ func (c *Client) AwaitDrained(ctx context.Context, name string, tell func(shape.
 }
 
 // leftOn counts what runs on the node of that name; a node that is gone runs nothing.
-func leftOn(nodes []shape.Node, name string, tell func(shape.Node)) (left int, known bool) {
+func leftOn(nodes []shape.Node, name string, tell func(shape.Node, int)) (left int, known bool) {
 	for _, node := range nodes {
 		if node.Name != name {
 			continue
 		}
-		tell(node)
+		tell(node, othersThan(nodes, name))
 		if node.Maintainers == nil || node.Dispatchers == nil {
 			return 0, false
 		}
 		return *node.Maintainers + *node.Dispatchers, true
 	}
 	return 0, true
+}
+
+// othersThan counts the nodes that can be given work, beside the one of that name.
+func othersThan(nodes []shape.Node, name string) int {
+	others := 0
+	for _, node := range nodes {
+		if node.Name != name && node.Liveness == record.Alive {
+			others++
+		}
+	}
+	return others
 }

@@ -68,14 +68,16 @@ func tableOfNode(w io.Writer, node shape.Node) {
 	}
 }
 
-// tellDrain says on a terminal what is left, whenever that changes.
-func tellDrain() func(shape.Node) {
-	if !terminal(os.Stderr) {
-		return func(shape.Node) {}
-	}
-	last := ""
-	return func(node shape.Node) {
-		if node.Maintainers == nil || node.Dispatchers == nil {
+// tellDrain says that a node is the last one, and so can't be emptied, and on a terminal what is left, whenever that changes.
+func tellDrain() func(node shape.Node, others int) {
+	last, lonely := "", false
+	return func(node shape.Node, others int) {
+		if (others == 0) != lonely {
+			if lonely = others == 0; lonely {
+				_, _ = fmt.Fprintf(os.Stderr, "%s is the last node: it keeps what it runs until another comes; waiting\n", node.Name)
+			}
+		}
+		if node.Maintainers == nil || node.Dispatchers == nil || !terminal(os.Stderr) {
 			return
 		}
 		line := fmt.Sprintf("%s: %d changefeeds and %d spans are left", node.Name, *node.Maintainers, *node.Dispatchers)

@@ -3,9 +3,13 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
+	"fmt"
 	"net"
 	"net/http"
 	"os"
+	"os/exec"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -27,7 +31,13 @@ func TestScripts(t *testing.T) {
 }
 
 // Commands against the server of `cdc-node dev`: testdata/server.
-func TestScriptsWithAServer(t *testing.T) {
+func TestScriptsWithAServer(t *testing.T) { runWithServer(t, "testdata/server") }
+
+// Likewise on a server of their own, since they change which nodes there are: testdata/motion.
+func TestScriptsOfMotion(t *testing.T) { runWithServer(t, "testdata/motion") }
+
+func runWithServer(t *testing.T, scripts string) {
+	t.Helper()
 	addr := freeAddr(t)
 	var out, log syncBuffer
 	ctx, stop := context.WithCancel(context.WithoutCancel(t.Context()))
@@ -54,7 +64,7 @@ func TestScriptsWithAServer(t *testing.T) {
 		return true
 	}, 30*time.Second, 20*time.Millisecond, log.String)
 	testscript.Run(t, testscript.Params{
-		Dir: "testdata/server", RequireExplicitExec: true,
+		Dir: scripts, RequireExplicitExec: true,
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("CDC_NODE_SERVER", "http://"+addr)
 			env.Setenv("ETCD", etcd)
@@ -67,7 +77,8 @@ func TestScriptsWithAServer(t *testing.T) {
 }
 
 // scriptCommands are what scripts need beside the binary: `expand FILE` puts variables in, `until STATE NAME` waits for a
-// state.
+// state, and `refused CODE ARGS…` runs cdc-node and wants that exit code, and nothing changed of orders; in ARGS `@N` stands for
+// N keys.
 func scriptCommands(api *client.Client) map[string]func(ts *testscript.TestScript, neg bool, args []string) {
 	return map[string]func(ts *testscript.TestScript, neg bool, args []string){
 		"expand": func(ts *testscript.TestScript, _ bool, args []string) {
@@ -76,6 +87,7 @@ func scriptCommands(api *client.Client) map[string]func(ts *testscript.TestScrip
 				ts.Check(os.WriteFile(ts.MkAbs(file), []byte(text), 0o600))
 			}
 		},
+		"refused": func(ts *testscript.TestScript, _ bool, args []string) { refused(ts, api, args) },
 		"until": func(ts *testscript.TestScript, _ bool, args []string) {
 			ticker := time.NewTicker(20 * time.Millisecond)
 			defer ticker.Stop()
@@ -87,6 +99,37 @@ func scriptCommands(api *client.Client) map[string]func(ts *testscript.TestScrip
 			}
 			ts.Fatalf("%s was never %s", args[1], args[0])
 		},
+	}
+}
+
+// refused runs a command that must be refused, with nothing half done.
+func refused(ts *testscript.TestScript, api *client.Client, args []string) {
+	look := func() string {
+		answer, err := api.Changefeed(context.Background(), changefeed.ID{Namespace: "default", Name: "orders"})
+		ts.Check(err)
+		return fmt.Sprint(answer.Value.Revision, answer.Value.Options, answer.Value.OwnerName, answer.Value.Epoch)
+	}
+	var command []string
+	for _, arg := range args[1:] {
+		many, found := strings.CutPrefix(arg, "@")
+		if !found {
+			command = append(command, arg)
+			continue
+		}
+		n, err := strconv.Atoi(many)
+		ts.Check(err)
+		for i := range n {
+			command = append(command, "--at", fmt.Sprintf("/orders/k%04d", i))
+		}
+	}
+	before := look()
+	var code *exec.ExitError
+	err := ts.Exec("cdc-node", command...)
+	if !errors.As(err, &code) || strconv.Itoa(code.ExitCode()) != args[0] {
+		ts.Fatalf("cdc-node %s ended with %v, not %s", strings.Join(args[1:], " "), err, args[0])
+	}
+	if after := look(); after != before {
+		ts.Fatalf("cdc-node %s changed orders from %s to %s", strings.Join(args[1:], " "), before, after)
 	}
 }
 
