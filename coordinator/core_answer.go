@@ -111,7 +111,7 @@ func (c *Core) handoffAnswered(in HandoffAnswered) {
 func (c *Core) removeAnswered(in RemoveAnswered) {
 	c.chores--
 	c.wrote(in.Err)
-	f := c.feeds[in.ID]
+	f := c.feeds[in.Removal.ID]
 	if f == nil {
 		return
 	}
@@ -119,7 +119,9 @@ func (c *Core) removeAnswered(in RemoveAnswered) {
 	if in.Err != nil {
 		c.hold(f, in.Err)
 	} else {
-		f.failures, f.removed = 0, f.spec.mod
+		// The name is free since then: what is known of it by now may be of its next changefeed.
+		f.failures, f.removed = 0, in.Removal.SpecRevision
+		c.news(f)
 	}
 	c.forget(f)
 }

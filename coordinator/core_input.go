@@ -81,8 +81,8 @@ type (
 	}
 	// RemoveAnswered is the answer to a Remove.
 	RemoveAnswered struct {
-		ID  changefeed.ID
-		Err error
+		Removal Removal
+		Err     error
 	}
 	// TrimAnswered is the answer to a TrimHistory.
 	TrimAnswered struct {

@@ -169,7 +169,7 @@ func (d *Driver) doOne(ctx context.Context, group *errgroup.Group, effect Effect
 	switch effect := effect.(type) {
 	case Remove:
 		answer(func(ctx context.Context) Input {
-			return RemoveAnswered{ID: effect.Removal.ID, Err: d.store.Remove(ctx, effect.Removal)}
+			return RemoveAnswered{Removal: effect.Removal, Err: d.store.Remove(ctx, effect.Removal)}
 		})
 	case TrimHistory:
 		answer(func(ctx context.Context) Input {

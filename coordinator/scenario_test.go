@@ -153,3 +153,31 @@ func TestDecisionCarriesLastStatus(t *testing.T) {
 	require.Equal(t, w.epochs[feedID("a")].mod, decision.PreviousRevision)
 	require.False(t, decision.Planned)
 }
+
+// Hazard 10: the name is free as soon as the removal is committed, so that its next changefeed may be watched before the
+// removal's answer comes.
+func TestANameThatIsTakenAgainBeforeItsRemovalIsAnsweredGetsAnOwner(t *testing.T) {
+	w, id := newWorld(), feedID("a")
+	w.putNode("n1", record.Alive)
+	w.putSpec(id, func(s *record.Spec) { s.Desired = changefeed.DesiredRemoved })
+	require.NoError(t, w.elect())
+	var removal Removal
+	for removal.ID != id {
+		require.Len(t, w.pending, 1)
+		if remove, found := w.pending[0].(Remove); found {
+			removal = remove.Removal
+			break
+		}
+		w.answerAll(answerOK)
+		w.release()
+		w.putStatus(id, changefeed.StateReleased, 0)
+	}
+	w.pending = nil
+	err := w.remove(removal)
+	w.release()
+	w.putSpec(id, func(s *record.Spec) { s.Desired = changefeed.DesiredRunning })
+	require.NotEqual(t, removal.UID, w.specs[id].value.UID)
+	w.step(RemoveAnswered{Removal: removal, Err: err})
+	require.Len(t, w.pending, 1)
+	require.Equal(t, w.specs[id].value.UID, w.pending[0].(Bump).Decision.UID)
+}

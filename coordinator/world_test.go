@@ -340,7 +340,7 @@ func (w *world) answer(effect Effect, how answer) {
 	case RequestHandoff:
 		reply = HandoffAnswered{Handoff: e.Handoff, Err: class(func() error { return w.ask(e.Handoff) })}
 	case Remove:
-		reply = RemoveAnswered{ID: e.Removal.ID, Err: class(func() error { return w.remove(e.Removal) })}
+		reply = RemoveAnswered{Removal: e.Removal, Err: class(func() error { return w.remove(e.Removal) })}
 	case TrimHistory:
 		reply = TrimAnswered{ID: e.ID, Err: class(func() error { return nil })}
 	case RaiseLevel:

@@ -123,7 +123,7 @@ func (r *term) do(effects []coordinator.Effect) {
 			handoffs = append(handoffs, effect.Handoff)
 		case coordinator.Remove:
 			r.write(func() []coordinator.Input {
-				return []coordinator.Input{coordinator.RemoveAnswered{ID: effect.Removal.ID, Err: r.writes.Remove(never{}, effect.Removal)}}
+				return []coordinator.Input{coordinator.RemoveAnswered{Removal: effect.Removal, Err: r.writes.Remove(never{}, effect.Removal)}}
 			})
 		case coordinator.TrimHistory:
 			r.write(func() []coordinator.Input {
