@@ -211,7 +211,7 @@ func (s *Store) PutDrain(ctx context.Context, name, by string) error {
 	if err != nil {
 		return fmt.Errorf("epochstore: drain %s: %w", name, err)
 	}
-	outcome := s.driveOne(ctx, putExchange(key, value, 0, nil))
+	outcome := s.driveOne(ctx, createExchange(key, value))
 	if outcome.Err != nil && !errors.Is(outcome.Err, ErrConflict) {
 		return fmt.Errorf("epochstore: drain %s: %w", name, outcome.Err)
 	}

@@ -66,7 +66,11 @@ func (s *Store) putSpec(ctx context.Context, spec record.Spec, read Seen[record.
 	if err != nil {
 		return Seen[record.Spec]{}, fmt.Errorf("epochstore: store %s: %w", id, err)
 	}
-	outcome := s.driveOne(ctx, putExchange(s.keys.Spec(id), value, read.ModRevision, nil))
+	exchange := createExchange(s.keys.Spec(id), value)
+	if read.Exists() {
+		exchange = putExchange(s.keys.Spec(id), value, read.ModRevision, nil)
+	}
+	outcome := s.driveOne(ctx, exchange)
 	if errors.Is(outcome.Err, ErrConflict) {
 		s.count(by(refusedRevision, outcome.Err))
 	}

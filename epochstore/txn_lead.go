@@ -185,28 +185,48 @@ func raiseFloor(meta *record.Meta, above fence.Epoch) bool {
 }
 
 // putExchange puts one record if it is as it was seen, and, for a coordinator, under its term. A re-send is safe, since
-// the put changes the mod revision that it compares.
+// the put changes the mod revision that it compares. It is not for what is created and may be deleted: see createExchange.
 func putExchange(key string, value []byte, seenRevision int64, term *Term, also ...kv.Compare) *Exchange {
+	return put{key: key, value: value, seen: seenRevision, term: term, also: also, resend: resendSame}.exchange()
+}
+
+// createExchange puts one record if there is none. It is not sent again: when what it made was deleted its compare holds
+// once more, and a first attempt that was held up would bring back what is gone.
+func createExchange(key string, value []byte) *Exchange {
+	return put{key: key, value: value, resend: resendNot}.exchange()
+}
+
+// put is one record that is stored over what was seen of it; seen is a mod revision, 0 for none.
+type put struct {
+	key    string
+	value  []byte
+	seen   int64
+	term   *Term
+	also   []kv.Compare
+	resend resend
+}
+
+func (p put) exchange() *Exchange {
 	own := part{
-		key: key,
+		key: p.key,
 		ifs: append([]kv.Compare{
-			kv.ModIs(key, seenRevision), // fence:F25
-		}, also...),
-		thens: []kv.Op{kv.Put(key, value)},
-		reads: []kv.Op{kv.Get(key)},
+			kv.ModIs(p.key, p.seen), // fence:F25
+		}, p.also...),
+		thens: []kv.Op{kv.Put(p.key, p.value)},
+		reads: []kv.Op{kv.Get(p.key)},
 	}
-	if term != nil {
-		own.ifs = append(own.ifs, termCompares(*term)...)
-		own.reads = append(own.reads, kv.Get(term.Key))
+	if p.term != nil {
+		own.ifs = append(own.ifs, termCompares(*p.term)...)
+		own.reads = append(own.reads, kv.Get(p.term.Key))
 	}
-	return newExchange(part{}, []part{own}, resendSame, func(_ int, _, reads []kv.Response) (verdict, int64, error) {
+	return newExchange(part{}, []part{own}, p.resend, func(_ int, _, reads []kv.Response) (verdict, int64, error) {
 		stored := firstPair(reads[0])
 		switch {
-		case stored.ModRevision != seenRevision && string(stored.Value) == string(value):
+		case stored.ModRevision != p.seen && string(stored.Value) == string(p.value):
 			return verdictDone, stored.ModRevision, nil
-		case term != nil && firstPair(reads[1]).CreateRevision != term.Revision:
+		case p.term != nil && firstPair(reads[1]).CreateRevision != p.term.Revision:
 			return verdictStale, 0, ErrTermOver
-		case stored.ModRevision != seenRevision:
+		case stored.ModRevision != p.seen:
 			return verdictStale, 0, ErrConflict
 		default:
 			return verdictAgain, 0, nil
