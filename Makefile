@@ -1,12 +1,12 @@
 # Everything that people and CI run. `make check` is the quick one, `make test` the whole one.
 GO ?= go
 SEEDS ?= 1000
-COVERSEEDS ?= 600
+COVERSEEDS ?= 3000
 BIN := bin/cdc-node
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS := -s -w -X main.version=$(VERSION)
 
-.PHONY: build check lint generate unit test sim cover model mutants integration bench fuzz image compose-test release deploytest clean
+.PHONY: build check lint generate unit test sim sim-check cover model mutants integration bench fuzz image compose-test release deploytest clean
 
 build: ## the binary, static
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN) ./cmd/cdc-node
@@ -36,12 +36,14 @@ test: ## all tests, installing what they need
 bench: ## speed against real baselines; writes docs/benchmarks.md, exits 1 below the table
 	$(GO) run ./bench
 
-sim: ## a whole cluster in one goroutine, SEEDS times, every step judged
+sim-check: ## the simulation's own tests: the checker on bad histories, one seed one trace
 	$(GO) test -race -timeout 4m ./internal/sim -sim.seeds=10
 	$(GO) test -timeout 4m ./internal/sim/cmd/...
+
+sim: sim-check ## a whole cluster in one goroutine, SEEDS times, every step judged
 	$(GO) run ./internal/sim/cmd/sim -seeds 1..$(SEEDS)
 
-cover: ## which statements of the cores and which outcomes of the fences the simulation's seeds execute
+cover: ## the same, and which statements of the cores and which outcomes of the fences the simulation's seeds execute
 	$(GO) run ./internal/sim/cmd/simcover -seeds 1..$(COVERSEEDS)
 
 model: ## the protocol's models, exhaustively, each fence also removed

@@ -13,6 +13,8 @@ type CoreConfig struct {
 	Node changefeed.NodeID // of this host
 	// Legacy says that the cluster's feature level is still that of an upgrade from a version without epochs (F14).
 	Legacy bool
+	// Memory bounds what is remembered of dispatchers that are gone.
+	Memory MemoryBounds
 }
 
 // Core decides for one changefeed name on one host: what is admitted, what runs, and what the owner is told. It is a
@@ -70,7 +72,7 @@ type closer struct {
 
 // NewCore returns a core that holds nothing and admits nothing before [Listed].
 func NewCore(config CoreConfig) *Core {
-	core := &Core{config: config, live: make(map[fence.Token]*dispatcher)}
+	core := &Core{config: config, live: make(map[fence.Token]*dispatcher), memory: memory{bounds: config.Memory.withDefaults()}}
 	if config.Legacy {
 		core.gate = fence.NewLegacyGate()
 	}

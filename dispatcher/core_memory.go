@@ -20,8 +20,26 @@ const (
 	finalsMax = 1024
 )
 
+// MemoryBounds bound what a core remembers of dispatchers that are gone. Where one is 0, the default holds.
+type MemoryBounds struct {
+	Stopped int // tokens of the held epoch
+	Finals  int // final statuses
+}
+
+func (b MemoryBounds) withDefaults() MemoryBounds {
+	if b.Stopped == 0 {
+		b.Stopped = stoppedMax
+	}
+	if b.Finals == 0 {
+		b.Finals = finalsMax
+	}
+	return b
+}
+
 // memory is what a core knows of dispatchers that are gone.
 type memory struct {
+	bounds MemoryBounds
+
 	// Of the held epoch only: a token of a lower one cannot be placed any more.
 	upTo    fence.Seq // every seq at or below it counts as stopped
 	stopped map[fence.Seq]changefeed.Span
@@ -66,13 +84,13 @@ func (m *memory) buryUnknown(seq fence.Seq) {
 }
 
 func (m *memory) collapse() {
-	if len(m.stopped)+len(m.unknown) <= stoppedMax {
+	if len(m.stopped)+len(m.unknown) <= m.bounds.Stopped {
 		return
 	}
-	seqs := slices.AppendSeq(make([]fence.Seq, 0, stoppedMax+1), maps.Keys(m.stopped))
+	seqs := slices.AppendSeq(make([]fence.Seq, 0, m.bounds.Stopped+1), maps.Keys(m.stopped))
 	seqs = slices.AppendSeq(seqs, maps.Keys(m.unknown))
 	slices.Sort(seqs)
-	for _, seq := range seqs[:stoppedMax/2] {
+	for _, seq := range seqs[:m.bounds.Stopped/2] {
 		delete(m.stopped, seq)
 		delete(m.unknown, seq)
 		m.upTo = seq
@@ -104,8 +122,8 @@ func (m *memory) overlapsHigher(seq fence.Seq, span changefeed.Span) bool {
 
 // keepFinal remembers the last status of a dispatcher that is gone.
 func (m *memory) keepFinal(status message.Status) {
-	if len(m.finals) >= finalsMax {
-		m.finals = slices.Delete(m.finals, 0, len(m.finals)-finalsMax/2)
+	if len(m.finals) >= m.bounds.Finals {
+		m.finals = slices.Delete(m.finals, 0, len(m.finals)-m.bounds.Finals/2)
 	}
 	m.finals = append(m.finals, status)
 }

@@ -110,6 +110,7 @@ func NewCore(cfg Config, own Ownership) *Core {
 		cfg: cfg, own: own, orphans: newOrphans(), finals: newFinals(),
 		stopping: make(map[fence.Token]*cell), waiting: make(map[*cell]waiting),
 		evictions: make(map[changefeed.NodeID]record.Eviction), traffic: newTraffic(),
+		report: report{heads: heads{most: max(cfg.HeadsMax, 2)}},
 	}
 }
 

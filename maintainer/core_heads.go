@@ -7,13 +7,16 @@ import (
 
 // Bounds of what is remembered of heads: finer than people look, and few.
 const (
-	headsMax  = 512
+	headsMax  = 512 // the default of Config.HeadsMax
 	headsStep = 100 * millisecond
 )
 
 // heads remembers when each head of the source was first seen, so that lag can be told in time: the time since a head
 // above the checkpoint was first seen.
-type heads struct{ items []headSeen }
+type heads struct {
+	most  int // items; at least 2
+	items []headSeen
+}
 
 type headSeen struct {
 	position change.Position
@@ -29,7 +32,7 @@ func (h *heads) see(head change.Position, now changefeed.Time) {
 	case now.Sub(h.items[last].at) < headsStep:
 		h.items[last].position = head
 	default:
-		if len(h.items) >= headsMax {
+		if len(h.items) >= h.most {
 			h.thin()
 		}
 		h.items = append(h.items, headSeen{head, now})

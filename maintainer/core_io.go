@@ -20,6 +20,7 @@ type Config struct {
 	ResendMax      changefeed.Duration
 	AnswerWait     changefeed.Duration // how long hosts that do not answer are waited for where the sink has claims
 	StopWait       changefeed.Duration // how long a stop of everything may take before it is an error
+	HeadsMax       int                 // moments of the source's head that are remembered, to tell lag in time; at least 2
 }
 
 // The defaults of a Config, and limits. The delays of errors are what users are promised.
@@ -54,7 +55,7 @@ func DefaultConfig(node changefeed.NodeID) Config {
 	return Config{
 		Node: node, SessionTTL: sessionTTLDefault, Heartbeat: heartbeatDefault, StatusInterval: statusIntervalDefault,
 		StatusRefresh: statusRefreshDefault, ResendMin: resendMinDefault, ResendMax: resendMaxDefault,
-		AnswerWait: answerWaitDefault, StopWait: stopWaitDefault,
+		AnswerWait: answerWaitDefault, StopWait: stopWaitDefault, HeadsMax: headsMax,
 	}
 }
 

@@ -40,6 +40,8 @@ const (
 	Echo                          // a command of long ago arrives again
 	Rogue                         // a broken node sends commands with an epoch, a sender or a uid that is not so
 	Restore                       // etcd comes back from an old backup
+	Damage                        // a spec can't be read for a while
+	Intruder                      // somebody whose time is over, or never was, tries the sink
 	faultKinds
 )
 
@@ -47,6 +49,7 @@ var faultNames = [faultKinds]string{
 	"crash", "pause", "stall", "clock-rate", "clock-jump", "cut", "cut-etcd", "cut-target", "loss", "duplicate", "reorder",
 	"dead-letter", "etcd-ask", "etcd-answer", "etcd-stall", "etcd-full", "compaction", "watch-lag", "watch-silence",
 	"target-ask", "target-answer", "target-stall", "source-outage", "isolate", "source-swap", "echo", "rogue", "restore",
+	"damage", "intruder",
 }
 
 // String returns the kind's name.
@@ -67,6 +70,9 @@ func ParseFault(name string) (FaultKind, error) {
 	return 0, fmt.Errorf("sim: no fault is called %q; there are %v", name, faultNames)
 }
 
+// outcomesMax is above the highest outcome of a maintainer.
+const outcomesMax = 16
+
 // fencesMax is above the highest number of a fence.
 const fencesMax = 32
 
@@ -86,6 +92,8 @@ type Census struct {
 	Pages     int // of snapshots, in claiming sinks
 	Behind    int // statuses that say that the sink knows a newer owner than the records
 	Died      int // processes that ended since etcd went back
+	// Outcomes are the ends of maintainers.
+	Outcomes [outcomesMax]int
 }
 
 // inputKind is who was given an input.
@@ -121,6 +129,9 @@ func (c *Census) Add(other *Census) {
 	c.Pages += other.Pages
 	c.Behind += other.Behind
 	c.Died += other.Died
+	for i := range c.Outcomes {
+		c.Outcomes[i] += other.Outcomes[i]
+	}
 }
 
 // Print writes the counts for people.
@@ -134,7 +145,13 @@ func (c *Census) Print(out io.Writer) {
 		_, _ = fmt.Fprintf(out, " %v %d", why, c.Motions[why])
 	}
 	_, _ = fmt.Fprintf(out, "\nrestores: processes that ended %d, statuses behind their sink %d\n", c.Died, c.Behind)
-	_, _ = fmt.Fprint(out, "faults that took effect:")
+	_, _ = fmt.Fprint(out, "ends of maintainers:")
+	for outcome, n := range c.Outcomes {
+		if n > 0 {
+			_, _ = fmt.Fprintf(out, " %v %d", maintainer.Outcome(outcome), n)
+		}
+	}
+	_, _ = fmt.Fprint(out, "\nfaults that took effect:")
 	for kind, n := range c.Faults {
 		_, _ = fmt.Fprintf(out, " %v %d", FaultKind(kind), n)
 	}

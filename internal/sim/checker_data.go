@@ -333,7 +333,7 @@ func (c *Checker) Wanted(uid changefeed.UID) map[string]change.Position {
 	for key, all := range c.byKey {
 		last := c.source[all[len(all)-1]]
 		switch {
-		case last.Position <= feed.start:
+		case last.Position <= max(feed.start, feed.later):
 		case last.Deleted:
 			out[key] = 0
 		default:

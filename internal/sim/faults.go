@@ -16,7 +16,7 @@ func (w *World) misfortune(kind FaultKind) {
 // lasting are the kinds of faults that begin at a moment, and not with a message or a request.
 var lasting = []FaultKind{
 	Crash, Pause, ClockRate, ClockJump, Cut, CutEtcd, CutTarget, EtcdStall, EtcdFull, Compaction, WatchSilence, TargetStall,
-	SourceOutage, Isolate, SourceSwap, Echo, Rogue, Restore,
+	SourceOutage, Isolate, SourceSwap, Echo, Rogue, Restore, Damage, Intruder,
 }
 
 // duration draws how long a fault lasts: mostly shorter than a session, sometimes much longer.
@@ -93,6 +93,10 @@ func (w *World) disturb(kind FaultKind, d time.Duration) {
 		w.rogue()
 	case Restore:
 		w.restore()
+	case Damage:
+		w.damage(d)
+	case Intruder:
+		w.intrude()
 	}
 }
 

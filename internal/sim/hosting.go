@@ -49,6 +49,7 @@ func newMaintainers(l *life) *maintainers {
 	config := maintainer.DefaultConfig(l.id)
 	config.SessionTTL = l.session.TTL()
 	config.StatusInterval, config.StatusRefresh = l.world.plan.StatusInterval, l.world.plan.StatusRefresh
+	config.HeadsMax = l.world.plan.HeadsMax
 	return &maintainers{
 		life: l, core: maintainer.NewHostCore(l.id), config: config, runners: map[changefeed.ID]*runner{},
 		handoffs: map[changefeed.ID]record.Handoff{}, known: map[changefeed.ID]epochstore.Seen[record.Status]{},
@@ -448,6 +449,7 @@ func (r *runner) end(outcome maintainer.Outcome) {
 		return
 	}
 	r.ended = true
+	r.life.world.census.Outcomes[outcome]++
 	r.life.world.say("owner     %s of %v at epoch %d no more: %v", r.life.id, r.own.ID, r.own.Record.Epoch, outcome)
 	for _, t := range r.ops {
 		t.cancel()

@@ -57,6 +57,7 @@ type life struct {
 	hosts       *hosts
 	peers       map[changefeed.NodeID]changefeed.Time // the other nodes, and when there was a link to each last
 	draining    bool
+	level       int // feature level of the cluster when the process joined
 }
 
 // start brings up a process, or a new session of one.
@@ -263,6 +264,12 @@ func (l *life) renew(t *task) {
 func (l *life) join(t *task) bool {
 	for l.session.Alive() {
 		t.bound(requestWait)
+		meta, err := l.store.Meta(never{})
+		if err != nil {
+			t.sleep(joinRetry)
+			continue
+		}
+		l.level = meta.Record.Level
 		registration, err := l.store.TryJoin(never{}, l.session, record.Node{
 			ID: l.id, Name: l.node.name, HTTP: "-", Peer: "-", Version: "sim", Level: record.LevelCurrent,
 			Started: l.world.wall(), Liveness: record.Alive,

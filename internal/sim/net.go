@@ -91,6 +91,7 @@ func (w *World) post(sender *life, env message.Envelope) {
 	}
 	if w.strikes(Loss) {
 		w.struck(Loss)
+		w.miss(env)
 		w.say("lost      %v %v → %v", env.Body.Kind(), sender.id, env.To)
 		return
 	}

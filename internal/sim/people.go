@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"time"
 
 	"fencerow/change"
 	"fencerow/changefeed"
@@ -20,6 +21,15 @@ type people struct {
 	store *epochstore.Store
 	quiet bool
 }
+
+// skippedIndex is above the index of every change of the simulated source.
+const skippedIndex = 1 << 20
+
+// A removal is waited for this often and this long, to create again.
+const (
+	recreateTries = 40
+	recreateLook  = 50 * time.Millisecond
+)
 
 func newPeople(w *World) *people {
 	p := &people{world: w, kv: &client{world: w, from: atPeople, to: w.etcd}}
@@ -56,7 +66,8 @@ func (p *people) report(what string, err error) {
 // wishes are what people ask for, by how often they do.
 var wishes = []string{
 	"create", "pause", "pause", "resume", "resume", "resume", "move", "move", "move", "bump", "remove", "drain", "undrain", "split",
-	"split", "split", "leave", "resign", "look", "repair",
+	"split", "split", "leave", "resign", "look", "repair", "option", "skip",
+	"recreate",
 }
 
 func (p *people) wish(t *task) {
@@ -91,6 +102,12 @@ func (p *people) wish(t *task) {
 		p.repair()
 	case "split":
 		err = p.update(id, p.rearrange)
+	case "recreate":
+		err = p.recreate(t, n)
+	case "option":
+		err = p.update(id, func(s *record.Spec) { p.tune(s, "batch_changes") })
+	case "skip":
+		err = p.update(id, p.skip)
 	case "drain":
 		err = p.store.PutDrain(never{}, w.nodes[w.rng.IntN(len(w.nodes))].name, "people")
 	case "undrain":
@@ -103,7 +120,21 @@ func (p *people) wish(t *task) {
 		_, err = p.store.ResignCoordinator(never{})
 	}
 	p.report(fmt.Sprintf("%s %v", what, id), err)
-	_ = t
+}
+
+// recreate removes a changefeed, and creates it again as soon as its name is free.
+func (p *people) recreate(t *task, n int) error {
+	id := p.world.feedID(n)
+	if _, err := p.store.SetDesired(never{}, id, changefeed.DesiredRemoved); err != nil {
+		return err
+	}
+	for range recreateTries {
+		t.sleep(recreateLook)
+		if err := p.create(n); err == nil || p.quiet {
+			return err
+		}
+	}
+	return nil
 }
 
 // bump asks for another epoch.
@@ -141,6 +172,22 @@ func (p *people) keys() string {
 		}
 	}
 	return changefeed.FormatKeys(keys)
+}
+
+// tune sets an option that dispatchers obey, so that they are started anew.
+func (p *people) tune(spec *record.Spec, option string) {
+	spec.Move, spec.Bump, spec.Options = nil, "", maps.Clone(spec.Options)
+	if spec.Options == nil {
+		spec.Options = changefeed.Options{}
+	}
+	spec.Options[option] = strconv.Itoa(1 + p.world.rng.IntN(100))
+}
+
+// skip leaves out a change that there never is, so that the target stays a copy.
+func (p *people) skip(spec *record.Spec) {
+	spec.Move, spec.Bump = nil, ""
+	position := change.Position(1 + p.world.rng.IntN(int(p.world.source.head)))
+	spec.Skips = append(slices.Clone(spec.Skips), record.Skip{Position: position, Index: skippedIndex})
 }
 
 // rearrange asks for borders of spans, and against others.

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"fencerow/changefeed"
+	"fencerow/dispatcher"
 	"fencerow/record"
 )
 
@@ -43,6 +44,9 @@ type Plan struct {
 	ChangeEvery    time.Duration
 	WishEvery      time.Duration
 	BatchChanges   int
+	HeadsMax       int
+	Memory         dispatcher.MemoryBounds
+	Level          int // feature level that the cluster begins at
 	Retries        int // of a pump, before it fails
 
 	Enabled [faultKinds]bool
@@ -80,13 +84,20 @@ func draw(seed uint64, steps int) Plan {
 	p.WishEvery = pick(time.Second, 4*time.Second, 15*time.Second)
 	p.BatchChanges = []int{1, 3, 100}[rng.IntN(3)]
 	p.Retries = []int{1, 3, 10}[rng.IntN(3)]
+	// Small bounds, so that what is above them is met.
+	p.HeadsMax = []int{2, 8, 512}[rng.IntN(3)]
+	p.Memory = dispatcher.MemoryBounds{Stopped: []int{2, 16, 0}[rng.IntN(3)], Finals: []int{2, 16, 0}[rng.IntN(3)]}
+	p.Level = []int{record.LevelCurrent, record.LevelCurrent, record.LevelCurrent, record.LevelBeforeEpochs}[rng.IntN(4)]
 	for kind := range faultKinds {
 		p.Enabled[kind] = rng.IntN(10) < 4
 		p.Rates[kind] = []float64{0.005, 0.02, 0.08}[rng.IntN(3)]
 		p.Every[kind] = pick(3*time.Second, 8*time.Second, 20*time.Second)
 	}
 	p.Enabled[Restore] = rng.IntN(10) == 0 // what follows a restore leaves little else to see
-	if rng.IntN(20) == 0 {                 // a quiet seed shows what is wrong without any fault
+	if p.Enabled[Restore] {
+		p.Enabled[Damage] = false // a backup of what is damaged stays so
+	}
+	if rng.IntN(20) == 0 { // a quiet seed shows what is wrong without any fault
 		p.Enabled = [faultKinds]bool{}
 	}
 	return p

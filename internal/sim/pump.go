@@ -327,6 +327,9 @@ func (p *pump) write(t *task, batch sink.Batch, head change.Position) error {
 	p.progress.Mark = change.Later(p.progress.Mark, p.pieces.Mark())
 	p.progress.Resolved = max(p.progress.Resolved, head, p.progress.Mark.Whole())
 	p.progress.Changes += uint64(len(batch.Changes))
+	for i := range batch.Changes {
+		p.progress.Bytes += uint64(batch.Changes[i].Size())
+	}
 	if !batch.Snapshot && p.traffic.Wrote(p.wrote, slices.Repeat(batch.Changes, standsFor)) {
 		p.progress.Measure(&p.traffic, p.wrote)
 	}

@@ -1,14 +1,21 @@
 package sim
 
 import (
+	"maps"
+	"slices"
+
 	"fencerow/changefeed"
+	"fencerow/epochstore"
 	"fencerow/fence"
 	"fencerow/message"
+	"fencerow/record"
 )
 
 const (
 	// pastMax is how many commands are kept to come again.
 	pastMax = 200
+	// lostMax is how many are kept that did not arrive.
+	lostMax = 10
 	// burst is how many come at a time.
 	burst = 6
 	// poisoned is above every epoch that a cluster comes to by itself.
@@ -26,13 +33,27 @@ func (w *World) remember(env message.Envelope) {
 	w.past = append(w.past, env)
 }
 
-// echo has some commands of the past arrive again, whoever has sent them.
+// miss keeps a command that was lost, so that it can come late.
+func (w *World) miss(env message.Envelope) {
+	if !env.Body.Kind().Down() {
+		return
+	}
+	if len(w.lost) == lostMax {
+		w.lost = append(w.lost[:0], w.lost[1:]...)
+	}
+	w.lost = append(w.lost, env)
+}
+
+// echo has some commands of the past arrive again, or late, whoever has sent them.
 func (w *World) echo() {
 	for range burst {
 		if len(w.past) == 0 {
 			return
 		}
 		env := w.past[w.rng.IntN(len(w.past))]
+		if len(w.lost) > 0 && w.chance(0.5) {
+			env = w.lost[w.rng.IntN(len(w.lost))]
+		}
 		if to := w.lifeOf(env.To); to != nil {
 			w.struck(Echo)
 			w.after(w.between(0, w.plan.DelayMax), func() { to.receive(env) })
@@ -50,7 +71,7 @@ func (w *World) rogue() {
 		}
 		env := w.past[w.rng.IntN(len(w.past))]
 		env.To = to.id
-		switch w.rng.IntN(6) {
+		switch w.rng.IntN(7) {
 		case 0:
 			env.Epoch = 0
 		case 1:
@@ -58,8 +79,11 @@ func (w *World) rogue() {
 		case 2:
 			env.From, env.Epoch = "nobody", w.epochOf(env.ID)
 		case 3:
-			env.UID = changefeed.UID(w.word("uid-"))
+			w.backward(to)
+			continue
 		case 4:
+			env.UID = changefeed.UID(w.word("uid-"))
+		case 5:
 			w.depose(env)
 			continue
 		default:
@@ -88,6 +112,28 @@ func (w *World) depose(env message.Envelope) {
 	}
 	w.struck(Rogue)
 	w.after(w.between(0, w.plan.DelayMax), func() { to.receive(env) })
+}
+
+// backward has a broken owner store a checkpoint below the one that stands, in a status that is right in all else.
+func (w *World) backward(l *life) {
+	if l.maintainers == nil {
+		return
+	}
+	for _, id := range slices.SortedFunc(maps.Keys(l.maintainers.runners), changefeed.ID.Compare) {
+		own := l.maintainers.runners[id].own
+		w.spawn(l, func(t *task) {
+			t.bound(requestWait)
+			_, stored, err := l.store.Status(never{}, id)
+			if err != nil || !stored.Exists() || stored.Record.Checkpoint == 0 || own.Record.Epoch.Confirm(stored.Record.Epoch) != nil {
+				return
+			}
+			status := *stored.Record
+			status.Checkpoint--
+			l.maintainers.writeAll([]epochstore.StatusWrite{{
+				ID: id, Last: stored, Status: status, Ownership: epochstore.Seen[record.Epoch]{Record: &own.Record, ModRevision: own.Revision},
+			}})
+		})
+	}
 }
 
 // epochOf is the epoch that stands.

@@ -118,7 +118,7 @@ func (w *World) begins() {
 
 // found makes the cluster's record.
 func (w *World) found() {
-	meta := record.Meta{Format: record.FormatCurrent, Level: record.LevelCurrent, ClusterID: clusterID, Created: w.wall()}
+	meta := record.Meta{Format: record.FormatCurrent, Level: w.plan.Level, ClusterID: clusterID, Created: w.wall()}
 	value, err := record.Encode(record.Ref{Kind: record.KindMeta}, &meta)
 	if err == nil {
 		_, err = w.etcd.machine.Apply(kv.Txn{Then: []kv.Op{kv.Put(w.plan.Keys.Meta(), value)}})
@@ -142,7 +142,6 @@ func (w *World) settle() time.Duration {
 	began := w.now
 	w.heal()
 	w.people.quiet = true
-	w.undrain()
 	w.source.idle = true
 	w.repairs()
 	for look := w.now; w.failed == nil; look += settleLook {
@@ -161,8 +160,9 @@ func (w *World) settle() time.Duration {
 	return w.now - began
 }
 
-// repairs has people look after what has failed, now and then.
+// repairs has people look after what has failed, now and then, and after drains: one of before may arrive late.
 func (w *World) repairs() {
+	w.undrain()
 	w.spawn(nil, func(*task) { w.people.repair() })
 	w.after(repairEvery, w.repairs)
 }

@@ -60,7 +60,9 @@ func (h *hosts) feed(id changefeed.ID) *hosted {
 	}
 	f = &hosted{
 		host: h, life: h.life, id: id, pumps: map[fence.Token]*pump{},
-		core: dispatcher.NewCore(dispatcher.CoreConfig{ID: id, Node: h.life.id}),
+		core: dispatcher.NewCore(dispatcher.CoreConfig{
+			ID: id, Node: h.life.id, Legacy: h.life.level == record.LevelBeforeEpochs, Memory: h.life.world.plan.Memory,
+		}),
 	}
 	h.feeds[id] = f
 	if known, found := h.records[id]; found {

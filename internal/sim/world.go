@@ -31,6 +31,7 @@ type World struct {
 	nodes   []*node
 	people  *people
 	past    []message.Envelope // the last commands that were sent, oldest first
+	lost    []message.Envelope // the last of them that were lost
 	links   map[[2]int]*link
 	checker *Checker
 	census  Census
