@@ -1,6 +1,7 @@
 package maintainer
 
 import (
+	"cmp"
 	"errors"
 	"slices"
 
@@ -53,8 +54,12 @@ type Core struct {
 	cfg Config
 	own Ownership
 
-	now   Now
-	out   []Effect
+	now Now
+	out []Effect
+	// listened is until when what has arrived was taken in: nobody was silent for longer than up to then, however long
+	// it takes to take in what a million spans' hosts say.
+	listened changefeed.Time
+
 	phase phase
 	wish  wish
 	since changefeed.Time // of the phase
@@ -133,6 +138,7 @@ func (c *Core) take(in Input) {
 		c.become(phaseOpening)
 		c.ask(ReadRecords{})
 	case Ticked:
+		c.listened = cmp.Or(in.Listened, c.now.At)
 	case HandoffRequested:
 		c.onHandoff(in.Handoff)
 	case NodeLeaves:
@@ -429,20 +435,17 @@ func (c *Core) onEpoch(in EpochRead) {
 	}
 }
 
-// host returns the node of this id, or nil. Hosts are kept in the order of their ids, so that no map decides an order.
+// host returns the node of this id, or nil.
 func (c *Core) host(id changefeed.NodeID) *host {
-	at, found := slices.BinarySearchFunc(c.hosts, id, func(h *host, id changefeed.NodeID) int {
-		switch {
-		case h.id < id:
-			return -1
-		case h.id > id:
-			return 1
-		default:
-			return 0
-		}
-	})
+	at, found := c.find(id)
 	if !found {
 		return nil
 	}
 	return c.hosts[at]
+}
+
+// find returns where the node of this id is, or would be. Hosts are kept in the order of their ids, so that no map decides
+// an order.
+func (c *Core) find(id changefeed.NodeID) (int, bool) {
+	return slices.BinarySearchFunc(c.hosts, id, func(h *host, id changefeed.NodeID) int { return cmp.Compare(h.id, id) })
 }

@@ -140,7 +140,7 @@ func (c *Core) place() {
 		cell.mark = c.finals.low(cell.span, cell.mark)
 		c.seq++
 		placed++
-		c.becomeStarting(cell, leastLoaded(hosts), fence.Mint(c.epoch(), c.seq))
+		c.becomeStarting(cell, c.leastLoaded(hosts), fence.Mint(c.epoch(), c.seq))
 		c.resendPlace(cell)
 	}
 }
@@ -148,9 +148,17 @@ func (c *Core) place() {
 // mayPlace reports whether anything may be placed now.
 func (c *Core) mayPlace() bool { return c.report.armed && c.doubt.effect == nil && !c.leaving() }
 
-func leastLoaded(hosts []*host) *host {
+// leastLoaded returns the host with the fewest spans of this changefeed, this node if it is one of them: as changefeeds are
+// spread over the nodes, so are the spans of those that have but one.
+func (c *Core) leastLoaded(hosts []*host) *host {
+	elsewhere := func(h *host) int {
+		if h.id == c.cfg.Node {
+			return 0
+		}
+		return 1
+	}
 	return slices.MinFunc(hosts, func(a, b *host) int {
-		return cmp.Or(cmp.Compare(a.placed, b.placed), cmp.Compare(a.name, b.name), cmp.Compare(a.id, b.id))
+		return cmp.Or(cmp.Compare(a.placed, b.placed), elsewhere(a)-elsewhere(b), cmp.Compare(a.name, b.name), cmp.Compare(a.id, b.id))
 	})
 }
 

@@ -85,6 +85,7 @@ func (c *Core) onListed(in NodesListed) {
 	}
 	c.become(phaseAsking)
 	c.listedAt = c.now.At
+	c.report.spansBefore = c.report.stored.Status.Spans
 	c.onNodes(in.Nodes)
 }
 
@@ -100,7 +101,7 @@ func (c *Core) onNodes(nodes Nodes) {
 		present[node.ID] = true
 		h := c.host(node.ID)
 		if h == nil {
-			h = &host{id: node.ID, name: node.Name, askedAt: c.now.At, nextAsk: c.now.At, awaited: c.now.At, away: true}
+			h = &host{id: node.ID, name: node.Name, nextAsk: c.now.At, away: true}
 			c.hosts = append(c.hosts, h)
 			slices.SortFunc(c.hosts, func(a, b *host) int { return cmp.Compare(a.id, b.id) })
 			c.takeEvictions(h.id)
@@ -154,7 +155,7 @@ func (c *Core) rangeIsFree() bool {
 			continue
 		}
 		claimed := c.fencing == FencedByClaims && c.phase < phaseStopping
-		if h.gone || !claimed || c.now.At.Sub(h.askedAt) < c.answerWait(h) { // fence:F19 a node that never answered
+		if h.gone || !claimed || c.listened.Sub(h.askedAt) < c.answerWait(h) { // fence:F19 a node that never answered
 			return false
 		}
 	}
@@ -173,16 +174,46 @@ func (c *Core) answerWait(h *host) changefeed.Duration {
 	return c.cfg.AnswerWait
 }
 
-// askHosts sends Bootstraps to those who have not answered, with growing delays.
+// askHosts sends Bootstraps to those who have not answered, with growing delays. Where nothing can be running, since
+// nothing was ever placed, only as many are asked as there are spans, and one more, beginning with this node: 10,000 new
+// changefeeds on 100 nodes would be a million questions.
 func (c *Core) askHosts() {
-	for _, h := range c.hosts {
+	needed := len(c.hosts)
+	if c.report.spansBefore == 0 {
+		needed = c.spansWanted() + 1
+	}
+	own, _ := c.find(c.cfg.Node)
+	for i := range c.hosts {
+		h := c.hosts[(own+i)%len(c.hosts)]
+		if needed <= 0 && h.asks == 0 {
+			continue
+		}
+		if c.preferred(h) {
+			needed--
+		}
 		if h.answered || h.gone || h.nextAsk > c.now.At {
 			continue
+		}
+		if h.asks == 0 {
+			h.askedAt, h.awaited = c.now.At, c.now.At
 		}
 		h.nextAsk = c.now.At.Add(c.delay(h.asks))
 		h.asks = raise(h.asks)
 		c.bootstrap(h)
 	}
+}
+
+// spansWanted returns how many spans there are, or will be at once.
+func (c *Core) spansWanted() int {
+	if c.cover == nil {
+		return 1 + len(c.splitKeys)
+	}
+	return max(c.cover.len(), 1+len(c.splitKeys))
+}
+
+// preferred reports whether nothing that is known speaks against giving a span to a host.
+func (c *Core) preferred(h *host) bool {
+	return !h.gone && !h.removed && !h.eviction.pending() && h.liveness == record.Alive && !c.silent(h) && !c.cutOff(h)
 }
 
 func (c *Core) bootstrap(h *host) {
@@ -208,11 +239,9 @@ func (c *Core) onClosed(h *host) {
 // is a gap then.
 func (c *Core) advanceAsking() {
 	c.askHosts()
-	for _, h := range c.hosts {
-		if !h.answered && !h.gone && c.now.At.Sub(c.since) < c.answerWait(h) {
-			c.watchStall()
-			return
-		}
+	if c.waitsForAnswers() {
+		c.watchStall()
+		return
 	}
 	c.buildCover()
 	if c.phase != phaseAsking {
@@ -226,6 +255,19 @@ func (c *Core) advanceAsking() {
 	c.advanceActive()
 }
 
+// waitsForAnswers reports whether somebody who was asked may still answer in time, and is waited for.
+func (c *Core) waitsForAnswers() bool {
+	answered, waits := 0, false
+	for _, h := range c.hosts {
+		if h.answered {
+			answered++
+		}
+		waits = waits || (h.asks > 0 && !h.answered && !h.gone && c.listened.Sub(c.since) < c.answerWait(h))
+	}
+	enough := c.report.spansBefore == 0 && answered >= c.spansWanted()
+	return waits && !enough
+}
+
 // told is what one host said of one dispatcher.
 type told struct {
 	host   *host
@@ -236,7 +278,6 @@ type told struct {
 // buildCover makes the cover from the answers: per range the highest token wins.
 func (c *Core) buildCover() {
 	c.cover = newCover(c.whole, c.base())
-	c.report.spansBefore = c.report.stored.Status.Spans
 	c.adoptAnswers()
 }
 

@@ -100,8 +100,8 @@ type Input interface{ input() }
 type (
 	// Started is the first input.
 	Started struct{}
-	// Ticked lets time pass.
-	Ticked struct{}
+	// Ticked lets time pass. What arrived by Listened has been told before; 0: by now.
+	Ticked struct{ Listened changefeed.Time }
 	// HandoffRequested asks the owner of the epoch that it names to release.
 	HandoffRequested struct{ Handoff record.Handoff }
 	// NodesWatched is what the watch of node records says; older than what is known changes nothing.

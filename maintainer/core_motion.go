@@ -220,7 +220,7 @@ func (c *Core) joinStopped(m *motion) bool {
 	}
 	m.at, m.since, m.late = higher.mark, c.now.At, false
 	c.seq++
-	c.becomeStarting(lower, leastLoaded(hosts), fence.Mint(c.epoch(), c.seq))
+	c.becomeStarting(lower, c.leastLoaded(hosts), fence.Mint(c.epoch(), c.seq))
 	c.resendPlace(lower)
 	c.becomeStopping(lower)
 	c.resend(lower, c.stopOf(lower))

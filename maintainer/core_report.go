@@ -97,6 +97,9 @@ func (c *Core) storeStatus() {
 // know that something may run, even if this one dies before it writes another.
 func (c *Core) needsArming() bool { return c.phase == phaseActive && !c.report.armed }
 
+// waitsForArming reports whether that status is being stored.
+func (c *Core) waitsForArming() bool { return c.needsArming() && c.report.writing }
+
 // onWritten takes in what became of a status write.
 func (c *Core) onWritten(in StatusWritten) {
 	r := &c.report

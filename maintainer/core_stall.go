@@ -15,13 +15,13 @@ func (c *Core) silentFor(h *host) changefeed.Duration {
 	if h.awaited == 0 {
 		return 0
 	}
-	return c.now.At.Sub(h.awaited)
+	return max(c.listened.Sub(h.awaited), 0)
 }
 
 // heardOf takes in that a message of this epoch came from a host.
 func (c *Core) heardOf(h *host) {
 	h.awaited = 0
-	if h.placed > 0 || h.orphans > 0 || !h.answered {
+	if h.placed > 0 || h.orphans > 0 || (h.asks > 0 && !h.answered) {
 		h.awaited = c.now.At
 	}
 }

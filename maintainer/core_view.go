@@ -76,6 +76,9 @@ func (c *Core) Ended() bool { return c.phase == phaseEnded }
 
 // Pause returns how long the driver may wait before the next Ticked, when nothing else happens.
 func (c *Core) Pause() changefeed.Duration {
+	if c.step.asked || c.waitsForArming() {
+		return c.cfg.Heartbeat // the answer is what goes on; of 10,000 changefeeds that start at once most wait for one
+	}
 	if c.phase == phaseActive && len(c.cover.unsettled) == 0 && c.orphans.len() == 0 && c.sync.at == 0 {
 		return c.barrierPause(c.cfg.Heartbeat)
 	}

@@ -166,11 +166,22 @@ func (r *runner) run(parent context.Context) {
 		case answer := <-r.queries:
 			answer <- r.core.Spans(r.now().At)
 		case <-timer.C:
-			outcome = r.step(ctx, Ticked{})
+			outcome = r.tick(ctx)
 			timer.Reset(r.core.Pause())
 		}
 	}
 	r.log.Info("is no longer owner", zap.Stringer("outcome", outcome), zap.Error(r.reason()))
+}
+
+// tick lets time pass, after what has arrived by now was told: who has reported is not silent.
+func (r *runner) tick(ctx context.Context) Outcome {
+	listened := r.now().At
+	for range len(r.inbox) {
+		if outcome := r.step(ctx, Received{Envelope: <-r.inbox}); outcome != 0 {
+			return outcome
+		}
+	}
+	return r.step(ctx, Ticked{Listened: listened})
 }
 
 func (r *runner) reason() error {

@@ -101,7 +101,7 @@ func (l *life) build(ctx context.Context) error {
 	core := maintainer.DefaultConfig(l.id)
 	core.SessionTTL, core.StatusInterval = l.session.TTL(), p.config.StatusInterval
 	l.maintainers, err = maintainer.NewHost(maintainer.HostConfig{Core: core}, maintainer.Deps{
-		Records: records.Maintaining{Store: l.store}, Statuses: l.statuses, Evictions: records.Evicting{Store: l.store}, Sender: l.peers,
+		Records: records.NewListing(l.store), Statuses: l.statuses, Evictions: records.Evicting{Store: l.store}, Sender: l.peers,
 		Opener:  p.opener.maintainers(),
 		Session: bounded{l.session}, Log: l.log, Metrics: l.metrics.maintainer,
 	})
