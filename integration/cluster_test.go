@@ -182,7 +182,9 @@ type feed struct {
 	Owner      string `json:"owner"`
 	OwnerName  string `json:"owner_name"`
 	Checkpoint string `json:"checkpoint"`
-	Error      *struct {
+
+	Options map[string]string `json:"options"`
+	Error   *struct {
 		Code    string `json:"code"`
 		Message string `json:"message"`
 

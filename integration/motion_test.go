@@ -1,11 +1,15 @@
 package integration
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"flag"
 	"fmt"
+	"net/http"
 	"slices"
+	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -15,7 +19,7 @@ import (
 )
 
 // movesWanted is how many moves TestEverythingMovesUnderLoad makes at least; `make moves` gives 200.
-var movesWanted = flag.Int("moves", 24, "moves of owners and spans that TestEverythingMovesUnderLoad makes at least")
+var movesWanted = flag.Int("moves", 48, "moves of owners and spans that TestEverythingMovesUnderLoad makes at least")
 
 const (
 	loadRate = 2000 // changes a second
@@ -87,7 +91,7 @@ type mover struct {
 	*world
 	owners, spans, splits, merges, drains, restarts int
 
-	began []time.Time // of each operation
+	written, again float64 // changes that went to a sink, and that were read although the sink had them
 }
 
 func (m *mover) moves() int { return m.owners + m.spans }
@@ -120,7 +124,6 @@ func (m *mover) counting(do func()) {
 	for _, name := range []string{"copy", "files"} {
 		before[name] = m.cover(name)
 	}
-	m.began = append(m.began, time.Now())
 	do()
 	for name, was := range before {
 		for span, node := range m.cover(name) {
@@ -138,7 +141,6 @@ func (m *mover) moveOwners(to *server) {
 		if f.OwnerName == to.name {
 			continue
 		}
-		m.began = append(m.began, time.Now())
 		must(m.t, "changefeed", "move", name, "--to", to.name, "--server", m.all[0].url())
 		eventually(m.t, name+" is owned by "+to.name, func() error {
 			f, err := m.feed(m.all[0], name)
@@ -206,6 +208,7 @@ func (m *mover) awaitBorder(name, key string, wanted bool) {
 
 func (m *mover) restartCleanly(s *server) {
 	m.counting(func() {
+		m.tally(s) // what it counts ends with it; what it still writes is not counted, and is judged in the sink
 		s.terminate()
 		m.restart(s)
 	})
@@ -220,29 +223,67 @@ func TestEverythingMovesUnderLoad(t *testing.T) {
 	m := &mover{world: w}
 	began := time.Now()
 	for round := 0; m.moves() < *movesWanted; round++ {
-		at := time.Now()
 		m.moveOwners(w.all[(round+1)%len(w.all)])
-		t.Logf("round %d: owners moved in %v", round, time.Since(at))
-		at = time.Now()
 		m.splitAndMerge(fmt.Sprintf("%sk%05d", sourcePrefix, 100+200*(round%4)))
-		t.Logf("round %d: split and merged in %v", round, time.Since(at))
-		at = time.Now()
 		m.drain(w.all[round%len(w.all)])
-		t.Logf("round %d: drained in %v", round, time.Since(at))
-		at = time.Now()
 		m.restartCleanly(w.all[(round+2)%len(w.all)])
-		t.Logf("round %d: restarted in %v", round, time.Since(at))
 	}
 	took := time.Since(began)
 	w.settle()
+	for _, s := range w.all {
+		m.tally(s)
+	}
+	m.handedOver()
 	delays := arrived.delays(w.writers)
 	p99 := quantile(delays, 0.99)
 	t.Logf("%d moves of owners and %d of spans in %v: %d splits, %d merges, %d drains, %d restarts; %.0f changes a second", m.owners,
 		m.spans, took.Round(time.Second), m.splits, m.merges, m.drains, m.restarts, float64(len(w.writers.log))/took.Seconds())
 	t.Logf("from before a change was sent to the source until it was seen in the target: p50 %v, p99 %v, p99.9 %v, most %v",
 		quantile(delays, 0.5), p99, quantile(delays, 0.999), quantile(delays, 1))
+	t.Logf("%.0f changes were written to the two sinks, %.0f were read again", m.written, m.again)
+	require.Zero(t, m.again, "nothing is read again, let alone written")
+	require.LessOrEqual(t, m.written, float64(2*len(w.writers.log)), "each change once to each sink")
 	if *movesWanted >= longRun {
 		require.LessOrEqual(t, p99, delayLimit)
+	}
+}
+
+// tally adds what a server has counted in its life.
+func (m *mover) tally(s *server) {
+	m.t.Helper()
+	m.written += m.counter(s, "cdc_dispatcher_changes_written_total")
+	m.again += m.counter(s, "cdc_dispatcher_changes_again_total")
+}
+
+func (m *mover) counter(s *server, name string) float64 {
+	m.t.Helper()
+	ctx, cancel := context.WithTimeout(m.t.Context(), waitMax)
+	defer cancel()
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, s.url()+"/metrics", nil)
+	require.NoError(m.t, err)
+	response, err := http.DefaultClient.Do(request)
+	require.NoError(m.t, err)
+	defer func() { _ = response.Body.Close() }()
+	lines := bufio.NewScanner(response.Body)
+	for lines.Scan() {
+		if value, found := strings.CutPrefix(lines.Text(), name+" "); found {
+			number, err := strconv.ParseFloat(value, 64)
+			require.NoError(m.t, err)
+			return number
+		}
+	}
+	m.t.Fatalf("%s has no metric %s", s.name, name)
+	return 0
+}
+
+// handedOver requires that every owner released when it was asked: nobody was taken for lost, silent or failed.
+func (m *mover) handedOver() {
+	m.t.Helper()
+	for _, name := range []string{"copy", "files"} {
+		for _, one := range m.histories(name) {
+			require.NotContains(m.t, []string{"owner_lost", "owner_silent", "owner_failed"}, one.Reason, "%s: %+v", name, one)
+			require.False(m.t, one.Unanswered, "%s: %+v", name, one)
+		}
 	}
 }
 
