@@ -2,11 +2,13 @@
 GO ?= go
 SEEDS ?= 1000
 COVERSEEDS ?= 3000
+COVERSEEDS ?= 600
+MOVES ?= 200
 BIN := bin/cdc-node
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS := -s -w -X main.version=$(VERSION)
 
-.PHONY: build check lint generate unit test sim sim-check cover model mutants integration bench fuzz image compose-test release deploytest clean
+.PHONY: build check lint generate unit test sim sim-check cover model mutants integration moves bench fuzz image compose-test release deploytest clean
 
 build: ## the binary, static
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN) ./cmd/cdc-node
@@ -29,6 +31,9 @@ unit: ## every package but the process suite, with the race detector
 
 integration: ## real processes: killed, stopped, restarted
 	$(GO) test -timeout 12m -count=1 -v ./integration/...
+
+moves: ## MOVES moves, with splits, merges, drains and restarts, under 2,000 changes a second: nothing twice, and p99 of the delay
+	$(GO) test -timeout 15m -count=1 -v ./integration -run TestEverythingMovesUnderLoad -moves $(MOVES)
 
 test: ## all tests, installing what they need
 	tools/test

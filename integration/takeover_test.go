@@ -55,7 +55,7 @@ func newWorldOf(t *testing.T, older string, rate int, options ...string) *world 
 	}
 	create("copy", "etcd://"+w.target.endpoint+targetPrefix)
 	create("files", "file://"+w.directory)
-	w.writers = startWriters(t, w.source, sourcePrefix, 8, rate, 800)
+	w.writers = startWriters(t, w.source, sourcePrefix, 8*(1+rate/1000), rate, 800)
 	return w
 }
 

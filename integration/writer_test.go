@@ -42,17 +42,26 @@ func startWriters(t *testing.T, etcd *member, prefix string, n, rate, keys int) 
 	return w
 }
 
+// catchUpMax is how far a writer may be behind its pace and still make up for it.
+const catchUpMax = 200 * time.Millisecond
+
 // write owns the keys that are i modulo n, so that the order of one key's writes is the order of its log.
 func (w *writers) write(ctx context.Context, i, n int, interval time.Duration) {
 	random := rand.New(rand.NewPCG(uint64(i), 42)) //nolint:gosec // a workload, not a secret
-	ticker := time.NewTicker(interval)
-	defer ticker.Stop()
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	due := time.Now()
 	for count := 0; ; count++ {
+		if late := time.Since(due); late > catchUpMax {
+			due = time.Now() // what an outage has held up is not made up for in a burst
+		}
+		timer.Reset(time.Until(due))
 		select {
 		case <-ctx.Done():
 			return
-		case <-ticker.C:
+		case <-timer.C:
 		}
+		due = due.Add(interval)
 		key := fmt.Sprintf("k%05d", random.IntN(w.keys/n)*n+i)
 		w.do(key, fmt.Sprintf("%d-%d", i, count), random.IntN(20) == 0)
 	}

@@ -19,8 +19,8 @@ const (
 	stopAtWait = 2_000 * millisecond
 	// joinWait is how long one half of a merge waits, stopped, for the other.
 	joinWait = 2 * stopAtWait
-	// joinLagMax is how far two spans may be behind to be joined: what is further waits until it has caught up, since the
-	// joined span goes on from the lower one.
+	// joinLagMax is how far one of two spans may be behind the other to be joined: what is further waits until it has caught
+	// up, since the joined span goes on from the lower one.
 	joinLagMax = 5_000 * millisecond
 	// levelTriesMax bounds how often the lower half of a merge is brought to where the other one stopped.
 	levelTriesMax = 5
@@ -103,18 +103,29 @@ func (c *Core) split(whole *cell, keys [][]byte) bool {
 
 // join has two neighbours become one span: both stop at one position, and then one dispatcher is placed.
 func (c *Core) join(left, right *cell) bool {
-	if !c.movable(left) || !c.movable(right) || c.behind(left) || c.behind(right) {
+	if !c.movable(left) || !c.movable(right) || c.apart(left, right) {
 		return false
 	}
 	c.begin(&motion{cells: []*cell{left, right}})
 	return true
 }
 
-// behind reports whether a span is not yet near the head. That it was never seen to be is enough: how long this owner has
-// known of a head says nothing about how old it is.
-func (c *Core) behind(cell *cell) bool {
-	r, whole := &c.report, markOf(cell).Whole()
-	return r.firstHead == 0 || whole < r.firstHead || r.heads.lag(whole, c.now.At) >= joinLagMax
+// apart reports whether one of two spans is far behind the other, from where the joined one would go on. How far they are
+// behind the head does not matter: under a load that the sink can't follow that lasts for as long as the load does. Below
+// the first head that this owner knew of, time says nothing about how far they are apart.
+func (c *Core) apart(left, right *cell) bool {
+	r, lower, higher := &c.report, markOf(left).Whole(), markOf(right).Whole()
+	if higher < lower {
+		lower, higher = higher, lower
+	}
+	switch {
+	case lower == higher:
+		return false
+	case r.firstHead == 0 || lower < r.firstHead:
+		return true
+	default:
+		return r.heads.lag(lower, c.now.At)-r.heads.lag(higher, c.now.At) >= joinLagMax
+	}
 }
 
 // begin stops what moves at the highest position that its hosts know of: nothing at or below it is missing then, and
