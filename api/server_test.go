@@ -112,6 +112,16 @@ func TestCreateRefuses(t *testing.T) {
 	require.Empty(t, f.views)
 }
 
+func TestAnOptionOfOtherSinksNamesTheSinksThatTakeIt(t *testing.T) {
+	c, _ := serve(t, newFake())
+	r := request()
+	r.Sink, r.Options = "blackhole:", changefeed.Options{"compress": "zstd"}
+	_, err := c.Create(t.Context(), r)
+	problem := problemIn(t, err)
+	require.Equal(t, "is not an option of a blackhole sink", problem.Detail)
+	require.Equal(t, "leave it out, or use a sink that takes it: file", problem.Cure)
+}
+
 func TestBodies(t *testing.T) {
 	_, server := serve(t, newFake())
 	for name, tc := range map[string]struct {

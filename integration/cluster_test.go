@@ -63,8 +63,14 @@ func startEtcdAt(t *testing.T, name, client string, also ...string) *member {
 // stored reads every key under prefix, without the prefix.
 func (m *member) stored(prefix string) map[string]judge.Stored {
 	m.t.Helper()
+	return m.storedAt(prefix, 0)
+}
+
+// storedAt is stored, as of a revision; 0 is now.
+func (m *member) storedAt(prefix string, revision int64) map[string]judge.Stored {
+	m.t.Helper()
 	out := make(map[string]judge.Stored)
-	got, err := m.client.Get(m.t.Context(), prefix, clientv3.WithPrefix())
+	got, err := m.client.Get(m.t.Context(), prefix, clientv3.WithPrefix(), clientv3.WithRev(revision))
 	require.NoError(m.t, err)
 	for _, kv := range got.Kvs {
 		out[strings.TrimPrefix(string(kv.Key), prefix)] = judge.Stored{Value: string(kv.Value), Version: kv.Version}

@@ -75,9 +75,9 @@ func (w *world) settle() {
 }
 
 // cat reads the file sink as `sink cat` shows it, with a decoder of the tests' own.
-func (w *world) cat() []judge.Seen {
+func (w *world) cat(flags ...string) []judge.Seen {
 	w.t.Helper()
-	out := must(w.t, "sink", "cat", "file://"+w.directory)
+	out := must(w.t, append([]string{"sink", "cat", "file://" + w.directory}, flags...)...)
 	var seen []judge.Seen
 	lines := bufio.NewScanner(bytes.NewReader([]byte(out)))
 	lines.Buffer(nil, 1<<20)

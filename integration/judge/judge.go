@@ -4,6 +4,7 @@
 package judge
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 )
@@ -123,4 +124,25 @@ func Copy(source, target map[string]Stored) []string {
 	}
 	slices.Sort(j.objections)
 	return j.objections
+}
+
+// UpTo returns the writes at or below a revision: what a cut there is made of. Those whose answer was lost stay, since they
+// may lie on either side.
+func UpTo(puts []Put, revision int64) []Put {
+	return slices.DeleteFunc(slices.Clone(puts), func(p Put) bool { return p.Revision > revision })
+}
+
+// At returns what the writes at or below a revision have left in the source. All answers must have come.
+func At(puts []Put, revision int64) map[string]Stored {
+	done := UpTo(puts, revision)
+	slices.SortFunc(done, func(a, b Put) int { return cmp.Compare(a.Revision, b.Revision) })
+	out := make(map[string]Stored)
+	for _, p := range done {
+		if p.Delete {
+			delete(out, p.Key)
+			continue
+		}
+		out[p.Key] = Stored{Value: p.Value, Version: out[p.Key].Version + 1}
+	}
+	return out
 }

@@ -76,3 +76,15 @@ func TestPlantedFaultsInACopyAreObjectedTo(t *testing.T) {
 		})
 	}
 }
+
+func TestACutIsWhatWasWrittenUpToThere(t *testing.T) {
+	require.Len(t, judge.UpTo(puts(), 3), 3, "with the one whose answer was lost")
+	require.Empty(t, judge.Log(judge.UpTo(puts(), 4), seen()[:3]))
+	require.NotEmpty(t, judge.Log(judge.UpTo(puts(), 4), seen()), "one above the cut")
+	require.NotEmpty(t, judge.Log(judge.UpTo(puts(), 4), seen()[:2]), "one below is missing")
+	answered := puts()[:4]
+	slices.Reverse(answered)
+	require.Equal(t, map[string]judge.Stored{"a": {Value: "1", Version: 1}, "b": {Value: "2", Version: 1}}, judge.At(answered, 3))
+	require.Equal(t, map[string]judge.Stored{"a": {Value: "3", Version: 2}, "b": {Value: "2", Version: 1}}, judge.At(answered, 4))
+	require.Equal(t, map[string]judge.Stored{"b": {Value: "2", Version: 1}}, judge.At(answered, 9))
+}

@@ -84,6 +84,7 @@ type feed struct {
 	begun      []BeginFact
 	begins     map[fence.Token]int
 	placed     map[fence.Token]*placement
+	synced     change.Position // the newest sync point
 }
 
 // NewChecker returns a checker that has seen nothing. Space is what the source holds.

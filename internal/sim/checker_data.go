@@ -41,6 +41,8 @@ func (c *Checker) judgeData(fact Fact) error {
 		if feed := c.feeds[fact.UID]; feed != nil {
 			feed.marks = fact.Marks
 		}
+	case SyncFact:
+		return c.sync(fact)
 	case BeginFact:
 		return c.begin(fact)
 	case LandFact:

@@ -83,6 +83,13 @@ func snapshotted() []Fact {
 	return append(facts, HeadFact{ID: testFeed, UID: testUID, Floor: 20}, testClaim(1, keySpace, 20, 1), marks(SpanMark{Span: keySpace}))
 }
 
+func synced(at change.Position) SyncFact { return SyncFact{UID: testUID, At: at} }
+
+// deletedK is the write that follows in claimed.
+func deletedK() WriteFact {
+	return WriteFact{UID: testUID, Claim: 1, Changes: []Written{{Key: "s/k", Deleted: true}}}
+}
+
 // page is a part of a snapshot as of a position.
 func page(of changefeed.Span, at change.Position, changes ...Written) WriteFact {
 	return WriteFact{UID: testUID, Claim: 1, Changes: changes, Pages: []SpanMark{upTo(of, at)}}
@@ -186,6 +193,14 @@ func TestTheCheckerRefusesBadHistories(t *testing.T) {
 		"a dispatcher that nobody placed":  {3, claimed(), []Fact{start(1, keySpace)}},
 		"a checkpoint above a piece":       {6, claimed(), []Fact{marks(upTo(left, 12), upTo(right, 11)), testStatus(20, "n1", 12)}},
 		"a checkpoint over a gap":          {6, claimed(), []Fact{marks(upTo(left, 12)), testStatus(20, "n1", 12)}},
+		"a sync point twice":               {9, append(claimed(), synced(12)), []Fact{synced(12)}},
+		"a sync point of before the last":  {9, append(claimed(), deletedK(), synced(15)), []Fact{synced(12)}},
+		"a sync point without a change":    {9, claimed(), []Fact{synced(15)}},
+		"a sync point with a change above": {9, append(claimed(), deletedK()), []Fact{synced(12)}},
+		"a sync point of what was removed": {9, append(claimed(), HeadFact{ID: testFeed, UID: testUID, Floor: 21, Removed: true}), []Fact{synced(12)}},
+		"a sync point in another's sink":   {9, append(claimed(), HeadFact{ID: testFeed, UID: "uid-2", Floor: 30}), []Fact{synced(12)}},
+		"a sync point of nobody":           {9, claimed(), []Fact{SyncFact{UID: "uid-7", At: 12}}},
+		"a sync point in a snapshot":       {9, append(snapshotted(), page(left, 12, put("k", 11))), []Fact{synced(12)}},
 		"a checkpoint that goes back":      {7, claimed(), []Fact{testStatus(20, "n1", 11)}},
 		"a checkpoint lost by a new owner": {7, claimed(), []Fact{testEpoch(21, "n2"), CommitFact{}, testStatus(21, "n2", 0)}},
 	} {

@@ -101,6 +101,11 @@ type (
 		UID   changefeed.UID
 		Marks []SpanMark
 	}
+	// SyncFact is a sync point that a claiming sink recorded: it says that everything up to there, and nothing above, is in it.
+	SyncFact struct {
+		UID changefeed.UID
+		At  change.Position
+	}
 	// BeginFact is a write to a sink without claims that was allowed to begin.
 	BeginFact struct {
 		Node  changefeed.NodeID
@@ -172,6 +177,7 @@ func (HeadFact) fact()      {}
 func (ClaimFact) fact()     {}
 func (WriteFact) fact()     {}
 func (MarksFact) fact()     {}
+func (SyncFact) fact()      {}
 func (BeginFact) fact()     {}
 func (LandFact) fact()      {}
 func (SentFact) fact()      {}

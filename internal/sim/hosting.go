@@ -299,11 +299,13 @@ func (r *runner) step(in maintainer.Input) {
 			w.post(r.life, effect.Envelope)
 		case maintainer.Open:
 			r.spec = effect.Spec
-			fencing := maintainer.FencedByNothing
-			if strings.HasPrefix(r.spec.Sink, "etcd:") {
+			fencing, claims := maintainer.FencedByNothing, strings.HasPrefix(r.spec.Sink, "etcd:")
+			if claims {
 				fencing = maintainer.FencedByClaims
 			}
-			w.after(0, func() { r.life.run1(func() { r.step(maintainer.Opened{Whole: keySpace, Fencing: fencing}) }) })
+			w.after(0, func() {
+				r.life.run1(func() { r.step(maintainer.Opened{Whole: keySpace, Fencing: fencing, Syncs: claims}) })
+			})
 		case maintainer.Refused:
 			w.census.Fences[effect.Rule]++
 		case maintainer.Moved:
@@ -362,6 +364,8 @@ func inputError(in maintainer.Input) error {
 		return in.Err
 	case maintainer.EvictionDropped:
 		return in.Err
+	case maintainer.SyncRead:
+		return in.Err
 	}
 	return nil
 }
@@ -403,8 +407,20 @@ func (r *runner) perform(t *task, effect maintainer.Effect) maintainer.Input {
 		return maintainer.EvictionPut{Node: effect.Node, Err: err}
 	case maintainer.DropEviction:
 		return maintainer.EvictionDropped{Node: effect.Node, Err: r.evicting().DropEviction(never{}, r.own, effect.Node)}
+	case maintainer.ReadSync:
+		return r.readSync()
 	}
 	return nil
+}
+
+func (r *runner) readSync() maintainer.Input {
+	keeper, ok := r.openSink().(sink.Syncing)
+	if !ok {
+		r.life.world.fail(fmt.Errorf("sim: %v was asked for sync points, and has a sink that keeps none", r.own.ID))
+		return nil
+	}
+	position, err := keeper.LastSync(never{})
+	return maintainer.SyncRead{Position: position, Err: err}
 }
 
 func (r *runner) readRecords(reads records.Maintaining) maintainer.Input {

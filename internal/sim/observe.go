@@ -2,6 +2,7 @@ package sim
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -50,6 +51,8 @@ func (w *World) see(fact Fact) {
 	case WriteFact:
 		w.census.Written += len(fact.Changes)
 		w.census.Pages += len(fact.Pages)
+	case SyncFact:
+		w.census.Syncs++
 	case EvictionFact:
 		if fact.Put != nil && fact.Put.AcknowledgedAt != nil {
 			w.census.Evictions++
@@ -71,6 +74,8 @@ func (w *World) tellTarget(fact Fact) {
 		w.say("target    head of %v: uid %s, floor %d, removed %t", fact.ID, fact.UID, fact.Floor, fact.Removed)
 	case ClaimFact:
 		w.say("target    claim %d of uid %s: %v by %v", fact.Claim, fact.UID, fact.Span, fact.Token)
+	case SyncFact:
+		w.say("target    sync point %d of uid %s by %s", fact.At, fact.UID, w.author)
 	case WriteFact:
 		w.say("target    write of uid %s under claim %d by %s: %v", fact.UID, fact.Claim, w.author, fact.Changes)
 	}
@@ -104,6 +109,9 @@ func (w *World) judged(s *server, by actor, result kv.Result, err error) {
 		return
 	}
 	for _, compare := range by.txn.If {
+		if compare.End != "" && !s.movedSince(compare) {
+			continue
+		}
 		pair, _ := s.machine.Range(kv.Range{Key: compare.Key})
 		var stored kv.Pair
 		if len(pair.Pairs) > 0 {
@@ -122,6 +130,12 @@ func (w *World) judged(s *server, by actor, result kv.Result, err error) {
 		}
 		w.say("%-9s refused %s of %s: %s is at %d", s.name, nameOfFence(fenceNumber), who(by), compare.Key, stored.ModRevision)
 	}
+}
+
+// movedSince reports whether a key of the compare's range was written at its revision or later.
+func (s *server) movedSince(compare kv.Compare) bool {
+	found, err := s.machine.Range(kv.Range{Key: compare.Key, End: compare.End})
+	return err == nil && slices.ContainsFunc(found.Pairs, func(pair kv.Pair) bool { return pair.ModRevision >= compare.Number })
 }
 
 func who(by actor) string {

@@ -146,6 +146,9 @@ func (o *Observer) Target(txn kv.Txn, events []kv.Event) error {
 	if err := o.seeWrite(txn, before); err != nil {
 		return err
 	}
+	if err := o.seeSyncs(events); err != nil {
+		return err
+	}
 	for _, id := range sortedIDs(touched) {
 		o.See(MarksFact{UID: o.view(id).uid, Marks: o.view(id).all()})
 	}
@@ -247,6 +250,23 @@ func (o *Observer) seeWrite(txn kv.Txn, before []SpanMark) error {
 	return nil
 }
 
+// seeSyncs looks for sync points, after everything else that the transaction did.
+func (o *Observer) seeSyncs(events []kv.Event) error {
+	for _, event := range events {
+		id, rest, found := o.claimKey(event.Pair.Key)
+		digits, isSync := strings.CutPrefix(rest, "syncs/")
+		if !found || !isSync || event.Deleted {
+			continue
+		}
+		at, err := strconv.ParseUint(digits, 10, 64)
+		if err != nil {
+			return fmt.Errorf("sim: sync point of %v: %w", id, err)
+		}
+		o.See(SyncFact{UID: o.view(id).uid, At: change.Position(at)})
+	}
+	return nil
+}
+
 // pagesOf returns what was unread and is not any more.
 func pagesOf(before, after []SpanMark) []SpanMark {
 	var out []SpanMark
@@ -289,6 +309,8 @@ func FenceOf(key string, txn kv.Txn) int {
 	switch {
 	case strings.HasPrefix(key, claimsRoot) && strings.Contains(key, "/claims/"):
 		return 23
+	case strings.HasPrefix(key, claimsRoot) && puts("/syncs/"):
+		return 24
 	case strings.HasPrefix(key, claimsRoot):
 		return 22
 	case strings.Contains(key, "/coordinator/") && len(txn.Then) > 0 && !puts("/coordinator/"):

@@ -5,11 +5,13 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"fencerow/change"
 	"fencerow/changefeed"
 	"fencerow/epochstore"
+	"fencerow/maintainer"
 	"fencerow/record"
 )
 
@@ -197,10 +199,24 @@ func (p *people) rearrange(spec *record.Spec) {
 		spec.Options = changefeed.Options{}
 	}
 	delete(spec.Options, "merge_keys")
+	p.toggleSync(spec)
 	before := spec.Options["split_keys"]
 	spec.Options["split_keys"] = p.keys()
 	if p.world.chance(0.7) { // what was split is joined, where it is not wanted anew
 		spec.Options["merge_keys"] = before
+	}
+}
+
+// toggleSync now and then takes the sync points away, or asks for them again.
+func (p *people) toggleSync(spec *record.Spec) {
+	every := p.world.plan.SyncEvery
+	if every == "" || !strings.HasPrefix(spec.Sink, "etcd:") || !p.world.chance(0.2) {
+		return
+	}
+	if _, found := spec.Options[maintainer.SyncPointInterval]; found {
+		delete(spec.Options, maintainer.SyncPointInterval)
+	} else {
+		spec.Options[maintainer.SyncPointInterval] = every
 	}
 }
 
@@ -212,6 +228,8 @@ func (p *people) create(n int) error {
 	}
 	if w.chance(0.3) {
 		spec.Sink = "stdout:"
+	} else if w.plan.SyncEvery != "" {
+		spec.Options[maintainer.SyncPointInterval] = w.plan.SyncEvery
 	}
 	spec.Start = record.StartNow
 	switch w.rng.IntN(3) {

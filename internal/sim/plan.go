@@ -46,8 +46,9 @@ type Plan struct {
 	BatchChanges   int
 	HeadsMax       int
 	Memory         dispatcher.MemoryBounds
-	Level          int // feature level that the cluster begins at
-	Retries        int // of a pump, before it fails
+	Level          int    // feature level that the cluster begins at
+	Retries        int    // of a pump, before it fails
+	SyncEvery      string // option of the changefeeds whose sink takes it; "": none
 
 	Enabled [faultKinds]bool
 	Rates   [faultKinds]float64       // of faults of single messages and requests
@@ -93,6 +94,7 @@ func draw(seed uint64, steps int) Plan {
 		p.Rates[kind] = []float64{0.005, 0.02, 0.08}[rng.IntN(3)]
 		p.Every[kind] = pick(3*time.Second, 8*time.Second, 20*time.Second)
 	}
+	p.SyncEvery = []string{"", "", "1s", "1s", "2s", "5s"}[seed%6]
 	p.Enabled[Restore] = rng.IntN(10) == 0 // what follows a restore leaves little else to see
 	if p.Enabled[Restore] {
 		p.Enabled[Damage] = false // a backup of what is damaged stays so

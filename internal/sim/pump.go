@@ -37,6 +37,8 @@ type pump struct {
 	asked    bool // to stop at order
 	order    change.Mark
 	revoked  atomic.Bool
+	hold     hold
+	obeyed   uint64 // order of the hold that it obeys
 	unknown  bool
 	traffic  dispatcher.Traffic
 	fenced   bool
@@ -55,7 +57,10 @@ var (
 )
 
 func (f *hosted) startPump(start dispatcher.StartPump) {
-	p := &pump{feed: f, life: f.life, start: start, traffic: dispatcher.NewTraffic(1, uint64(start.Token.Seq()))}
+	p := &pump{
+		feed: f, life: f.life, start: start, traffic: dispatcher.NewTraffic(1, uint64(start.Token.Seq())),
+		hold: hold{order: start.Order, at: start.Hold},
+	}
 	f.pumps[start.Token] = p
 	f.life.world.say("pump      %v of %v over %v starts on %s", start.Token, f.id, start.Span, f.life.id)
 	p.task = f.life.world.spawn(f.life, p.run)
@@ -200,6 +205,9 @@ func (p *pump) attempt(t *task) error {
 		if p.revoked.Load() {
 			return errRevoked
 		}
+		if err := p.obey(t); err != nil {
+			return err
+		}
 		if err := p.move(t); err != nil {
 			return err
 		}
@@ -256,6 +264,7 @@ func (p *pump) claim(t *task) error {
 	p.read, p.pageAt = mark.Whole(), 0
 	p.progress.Claimed, p.progress.Known = true, true
 	p.progress.Mark = change.Later(p.progress.Mark, mark)
+	p.progress.Highest = max(p.progress.Highest, p.pieces.Highest().Position)
 	p.progress.Resolved = max(p.progress.Resolved, p.progress.Mark.Whole())
 	p.publish(true)
 	return nil
@@ -275,8 +284,12 @@ func (p *pump) copy(t *task) error {
 	}
 	p.read = max(p.read, to)
 	run := sink.Batch{Changes: dispatcher.LeaveOut(p.pieces.Undone(changes), p.start.Spec.Skips), Span: p.start.Span, To: change.At(p.read)}
+	below, _, waits := dispatcher.HoldAt(p.limit(), run)
+	if waits {
+		run, p.read = below, below.To.Position // what is above is read again
+	}
 	now := p.life.clock.read()
-	late := p.wrote == 0 || now.Sub(p.wrote) >= progressEvery || p.asked
+	late := p.wrote == 0 || now.Sub(p.wrote) >= progressEvery || p.asked || p.hold.at != 0
 	if len(run.Changes) == 0 && (!late || !p.pieces.Behind(run.Span, run.To)) {
 		p.progress.Resolved = max(p.progress.Resolved, head, p.progress.Mark.Whole())
 		p.progress.Fault = nil
@@ -325,6 +338,7 @@ func (p *pump) write(t *task, batch sink.Batch, head change.Position) error {
 	p.wrote, p.moved = p.life.clock.read(), true
 	p.pieces.Advance(batch.Span, batch.To)
 	p.progress.Mark = change.Later(p.progress.Mark, p.pieces.Mark())
+	p.progress.Highest = max(p.progress.Highest, p.pieces.Highest().Position)
 	p.progress.Resolved = max(p.progress.Resolved, head, p.progress.Mark.Whole())
 	p.progress.Changes += uint64(len(batch.Changes))
 	for i := range batch.Changes {

@@ -9,6 +9,7 @@ import (
 	"fencerow/changefeed"
 	"fencerow/kv"
 	"fencerow/kv/kvmem"
+	"fencerow/maintainer"
 	"fencerow/record"
 )
 
@@ -164,6 +165,7 @@ func (w *World) settle() time.Duration {
 func (w *World) repairs() {
 	w.undrain()
 	w.spawn(nil, func(*task) { w.people.repair() })
+	w.undrain() // again, since a drain that was asked for may arrive after it
 	w.after(repairEvery, w.repairs)
 }
 
@@ -196,6 +198,9 @@ func (w *World) unsettled() string {
 			if name.status != nil && name.status.UID == name.spec.UID && name.status.State == changefeed.StateFailed {
 				return fmt.Sprintf("%v has failed: %s", id, tellStatus(name.status))
 			}
+			if problem := w.unsynced(id, name); problem != "" {
+				return problem
+			}
 			if w.checker.Behind(name.spec.UID, w.source.head) {
 				return fmt.Sprintf("%v stands at %d, the source at %d; status %s", id, w.checker.feeds[name.spec.UID].checkpoint, w.source.head,
 					tellStatus(name.status))
@@ -203,6 +208,15 @@ func (w *World) unsettled() string {
 		}
 	}
 	return ""
+}
+
+// unsynced says that a sync point is missing although one was asked for: nothing moves any more, and the last one is of before.
+func (w *World) unsynced(id changefeed.ID, name *named) string {
+	feed := w.checker.feeds[name.spec.UID]
+	if name.spec.Options[maintainer.SyncPointInterval] == "" || feed == nil || feed.synced >= w.source.head {
+		return ""
+	}
+	return fmt.Sprintf("%v has its last sync point at %d, the source is at %d; status %s", id, feed.synced, w.source.head, tellStatus(name.status))
 }
 
 func tellStatus(status *record.Status) string {

@@ -210,6 +210,14 @@ func (f *hosted) step(in dispatcher.Input) {
 			if p := f.pumps[effect.Token]; p != nil {
 				p.stop(effect.At)
 			}
+		case dispatcher.HoldPump:
+			if p := f.pumps[effect.Token]; p != nil {
+				p.hold = hold{order: effect.Order, at: effect.At}
+			}
+		case dispatcher.SyncPump:
+			if p := f.pumps[effect.Token]; p != nil {
+				p.hold.sync = p.hold.at == effect.At
+			}
 		case dispatcher.CancelPump:
 			if p := f.pumps[effect.Token]; p != nil {
 				p.cancel()
@@ -245,7 +253,8 @@ func tell(body message.Body) string {
 	case message.Statuses:
 		return tellStatuses(body.Statuses)
 	case message.Heartbeat:
-		return fmt.Sprintf("#%d %v checkpoint %d resolved %d; %s", body.Number, body.Set, body.Checkpoint, body.Resolved, tellStatuses(body.Changed))
+		return fmt.Sprintf("#%d %v checkpoint %d resolved %d held %+v; %s", body.Number, body.Set, body.Checkpoint, body.Resolved, body.Held,
+			tellStatuses(body.Changed))
 	default:
 		return fmt.Sprintf("%+v", body)
 	}
