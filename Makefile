@@ -2,7 +2,6 @@
 GO ?= go
 SEEDS ?= 1000
 COVERSEEDS ?= 3000
-COVERSEEDS ?= 600
 MOVES ?= 200
 BIN := bin/cdc-node
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)

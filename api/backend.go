@@ -178,6 +178,7 @@ type Span struct {
 	// SnapshotRows of about SnapshotTotal were read; 0 and 0 when no snapshot is being read.
 	SnapshotRows  int64
 	SnapshotTotal int64
+	Rate          uint32 // changes a second
 }
 
 // Look is what a source or sink said of itself.

@@ -132,7 +132,7 @@ func presentSpan(span Span, names map[changefeed.NodeID]string) shape.Span {
 	out := shape.Span{
 		Start: span.Span.Start, End: span.Span.End, Node: span.Node, NodeName: names[span.Node],
 		Epoch: span.Token.Epoch(), Seq: span.Token.Seq(), State: span.State,
-		SnapshotRows: span.SnapshotRows, SnapshotTotal: span.SnapshotTotal,
+		SnapshotRows: span.SnapshotRows, SnapshotTotal: span.SnapshotTotal, Rate: span.Rate,
 	}
 	if whole := span.Mark.Whole(); span.Known && whole > 0 {
 		out.Checkpoint = &whole

@@ -293,6 +293,7 @@ type spanView struct {
 	End      string `json:"end"`
 	NodeName string `json:"node_name"`
 	State    string `json:"state"`
+	Rate     uint32 `json:"rate"`
 }
 
 func (c *nodes) spansOf(name string) ([]spanView, error) {

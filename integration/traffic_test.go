@@ -23,6 +23,12 @@ func TestSpansFollowTheTraffic(t *testing.T) {
 		}
 		return out
 	}
+	eventually(t, "the rate of the one span is shown", func() error {
+		if got := spans("copy"); len(got) == 1 && got[0].Rate == 0 {
+			return fmt.Errorf("%+v", got)
+		}
+		return nil
+	})
 	first, err := w.feed(w.all[0], "copy")
 	require.NoError(t, err)
 	for _, name := range []string{"copy", "files"} {

@@ -19,6 +19,7 @@ type SpanView struct {
 	// SnapshotRows of about SnapshotTotal were read; 0 and 0 when no snapshot is being read.
 	SnapshotRows  int64
 	SnapshotTotal int64
+	Rate          uint32 // changes a second that were written lately
 }
 
 // View is one changefeed's ownership on this node, as people see it.
@@ -46,7 +47,7 @@ func (c *Core) Spans(now changefeed.Time) []SpanView {
 	c.cover.each(func(cell *cell) bool {
 		view := SpanView{
 			Span: cell.span, Token: cell.token, State: cell.state.String(), Checkpoint: markOf(cell).Whole(),
-			Resolved: cell.resolved, SnapshotRows: cell.rows, SnapshotTotal: cell.total,
+			Resolved: cell.resolved, SnapshotRows: cell.rows, SnapshotTotal: cell.total, Rate: c.traffic.rates[cell],
 		}
 		if cell.host != nil {
 			view.Node, view.NodeName = cell.host.id, cell.host.name

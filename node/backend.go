@@ -179,7 +179,7 @@ func (b backend) Spans(ctx context.Context, id changefeed.ID) ([]api.Span, bool)
 		out[i] = api.Span{
 			Span: view.Span, Node: view.Node, Token: view.Token, State: view.State, Mark: change.At(view.Checkpoint), Known: true,
 			Resolved: view.Resolved, LagSeconds: view.Lag.Seconds(),
-			SnapshotRows: view.SnapshotRows, SnapshotTotal: view.SnapshotTotal,
+			SnapshotRows: view.SnapshotRows, SnapshotTotal: view.SnapshotTotal, Rate: view.Rate,
 		}
 	}
 	return out, true

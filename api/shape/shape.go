@@ -191,6 +191,8 @@ type Span struct {
 	// How far a snapshot is that is being read; absent when none is. The total is an estimate.
 	SnapshotRows  int64 `json:"snapshot_rows,omitempty"`
 	SnapshotTotal int64 `json:"snapshot_total,omitempty"`
+	// Rate is how many changes a second were written lately; absent while there are none.
+	Rate uint32 `json:"rate,omitempty"`
 }
 
 // Ownership is one epoch of a changefeed. The current one has no Until.
