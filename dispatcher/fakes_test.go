@@ -361,6 +361,7 @@ type bed struct {
 	session *fakeSession
 
 	registry *prometheus.Registry
+	wrap     func(sink.Sink) sink.Sink // around the sink; nil: nothing
 
 	mu        sync.Mutex
 	sent      []message.Envelope
@@ -431,7 +432,12 @@ func (b *bed) OpenSource(record.Spec) (source.Source, error) {
 	return b.source, b.openError
 }
 
-func (b *bed) OpenSink(record.Spec) (sink.Sink, error) { return b.sink, nil }
+func (b *bed) OpenSink(record.Spec) (sink.Sink, error) {
+	if b.wrap != nil {
+		return b.wrap(b.sink), nil
+	}
+	return b.sink, nil
+}
 
 func (b *bed) Acknowledge(_ context.Context, done Acknowledgement) error {
 	b.mu.Lock()

@@ -36,6 +36,7 @@ const (
 	waitsForSource = "source"
 	waitsForClaim  = "sink claim"
 	waitsForWrite  = "sink write"
+	waitsForLog    = "redo log of other spans"
 	waitsForRetry  = "next try"
 )
 

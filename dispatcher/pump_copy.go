@@ -177,6 +177,9 @@ func (a *attempt) write(ctx context.Context, batch sink.Batch, resolved change.P
 	a.publish(inTurn, func(progress *Progress) {
 		progress.WaitingOn, progress.WaitingSince = waitsForWrite, began
 	})
+	if err := a.stage(ctx, batch); err != nil {
+		return err
+	}
 	limited, cancel := a.session.Context(ctx)
 	defer cancel()
 	if err := a.mayWrite(); err != nil {

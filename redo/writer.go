@@ -18,6 +18,7 @@ type writer struct {
 	inLog    *marks
 	inTarget *marks
 	claimed  []sink.Piece
+	alone    bool // it has the whole key space: there is nobody to wait for
 }
 
 var (
@@ -34,8 +35,12 @@ func (w *writer) begin() error {
 	if w.inTarget, err = newMarks(w.target.Pieces()); err != nil {
 		return fmt.Errorf("redo: pieces of the target: %w", err)
 	}
-	w.claimed, err = both(w.inLog, w.inTarget)
-	return err
+	if w.claimed, err = both(w.inLog, w.inTarget); err != nil {
+		return err
+	}
+	first, last := w.claimed[0].Span, w.claimed[len(w.claimed)-1].Span
+	w.alone = changefeed.Span{Start: first.Start, End: last.End}.Equal(changefeed.Whole())
+	return nil
 }
 
 // Pieces implements [sink.Writer]. What either lacks has to come again, and each takes only what it lacks itself.
@@ -64,9 +69,14 @@ func (w *writer) Stage(ctx context.Context, batch sink.Batch) error {
 	return ofLog(write(ctx, w.log, w.inLog, batch))
 }
 
-// Await implements [sink.Staged]. Pages of a snapshot don't wait: they are what others wait for.
+// Ready implements [sink.Staged]. Pages of a snapshot don't wait: they are what others wait for.
+func (w *writer) Ready(batch sink.Batch) bool {
+	return batch.Snapshot || w.alone || uint64(batch.To.Position) <= w.sink.reached.Load()
+}
+
+// Await implements [sink.Staged].
 func (w *writer) Await(ctx context.Context, batch sink.Batch) error {
-	if batch.Snapshot {
+	if w.Ready(batch) {
 		return nil
 	}
 	return w.sink.await(ctx, w.log.Incarnation(), batch.To.Position)

@@ -9,6 +9,8 @@ type Staged interface {
 	// Stage keeps the batch, durably when it returns nil, under the writer's claim. It is a write like any other: the same
 	// outcomes, and none begins without the right to it (F21).
 	Stage(ctx context.Context, batch Batch) error
+	// Ready reports, without asking anybody, that Await would not wait.
+	Ready(batch Batch) bool
 	// Await returns nil when the staged batch may be written, which may take as long as others take. It changes nothing: who
 	// gives it up has written nothing to the target.
 	Await(ctx context.Context, batch Batch) error
