@@ -105,6 +105,13 @@ type Holding struct {
 	Mark    change.Position // up to where everything is done there, if Marked
 	Marked  bool
 	Others  []Neighbour // who of this cluster has claims in the same target system
+	Redo    *RedoHolding
+}
+
+// RedoHolding is what a redo log keeps of a changefeed, or why it can't be read.
+type RedoHolding struct {
+	Holding
+	Err error
 }
 
 // Neighbour is a changefeed with claims in a target.
@@ -186,4 +193,8 @@ type Look struct {
 	Store endpoint.Store
 	// Head is the source's newest position.
 	Head change.Position
+	// Held says that a directory belongs to a changefeed: Holder of HolderCluster.
+	Held          bool
+	Holder        Owner
+	HolderCluster string
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"fencerow/api/shape"
@@ -127,6 +128,7 @@ func findings(before, after facts) []shape.Finding {
 		if was := before.feeds[id]; asked && feed.spec != nil && was.spec.UID == feed.spec.UID &&
 			feed.spec.Desired != changefeed.DesiredRemoved {
 			r.sink(id, was, feed, answer)
+			r.redo(id, was, feed, answer.holding.Redo)
 		}
 	}
 	r.claims(before, after)
@@ -142,6 +144,9 @@ func highest(answers map[changefeed.ID]sinkAnswer) fence.Epoch {
 	}
 	for _, answer := range answers {
 		raise(answer.holding.Highest)
+		if redo := answer.holding.Redo; redo != nil {
+			raise(redo.Highest)
+		}
 		for _, other := range answer.holding.Others {
 			raise(other.Floor)
 		}
@@ -262,6 +267,19 @@ func (r *report) sink(id changefeed.ID, before, after *feedFacts, answer sinkAns
 	}
 	r.epochs(id, after, held)
 	r.marks(subject, checkpoint, after, held)
+}
+
+// redo is about what the redo log keeps: the same as a sink, said of the log.
+func (r *report) redo(id changefeed.ID, before, after *feedFacts, held *RedoHolding) {
+	if held == nil {
+		return
+	}
+	of := &report{above: r.above}
+	of.sink(id, before, after, sinkAnswer{holding: held.Holding, err: held.Err})
+	words := strings.NewReplacer("its sink", "its redo log", "a sink", "a redo log")
+	for _, found := range of.found {
+		r.add(found.Code, found.Subject+" (redo log)", words.Replace(found.Detail), words.Replace(found.Cure))
+	}
 }
 
 // epochs holds the epoch of the records against what the sink has seen.

@@ -229,7 +229,7 @@ func kinds() Kinds {
 				return nil
 			}}},
 		},
-		Common: []changefeed.Option{{Name: "split_keys"}},
+		Common: []changefeed.Option{{Name: "split_keys"}, {Name: "redo"}},
 	}
 }
 

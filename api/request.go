@@ -77,6 +77,9 @@ func (k Kinds) validate(request shape.Create, allowed literals) (draft, error) {
 	if err := out.opts.Validate(k.Options(out.source.Scheme, out.sink.Scheme)); err != nil {
 		return draft{}, err
 	}
+	if err := out.checkRedo(); err != nil {
+		return draft{}, err
+	}
 	return out, out.parseStart()
 }
 
@@ -137,7 +140,7 @@ func (d *draft) parseStart() error {
 func (d *draft) look(ctx context.Context, backend Backend) (head change.Position, err error) {
 	ctx, cancel := context.WithTimeout(ctx, lookMax)
 	defer cancel()
-	source, sink := Look{Store: endpoint.Store{Hosts: d.source.Hosts}}, Look{Store: endpoint.Store{Hosts: d.sink.Hosts}}
+	source, sink, redo := Look{Store: endpoint.Store{Hosts: d.source.Hosts}}, Look{Store: endpoint.Store{Hosts: d.sink.Hosts}}, Look{}
 	// Both at once: one that does not answer must not use up the other's time.
 	var asked sync.WaitGroup
 	ask := func(uri endpoint.URI, answer *Look) {
@@ -151,12 +154,20 @@ func (d *draft) look(ctx context.Context, backend Backend) (head change.Position
 	if d.sink.Scheme == endpoint.Etcd {
 		ask(d.sink, &sink)
 	}
+	if uri, ok, err := redoOf(d.opts); ok && err == nil {
+		asked.Go(func() {
+			if seen, err := backend.Look(ctx, uri, nil); err == nil {
+				redo = seen
+			}
+		})
+	}
 	asked.Wait()
 	control := backend.Store()
 	for _, err := range []error{
 		endpoint.CheckSource(d.source, source.Store, control),
 		endpoint.CheckSink(d.sink, sink.Store, control),
 		endpoint.CheckLoop(d.source, d.sink, source.Store, sink.Store),
+		d.checkRedoHolder(redo, control.ClusterID),
 	} {
 		if err != nil {
 			return 0, err
@@ -246,7 +257,7 @@ func checkFixed(old record.Spec, next draft) error {
 	if next.start != old.Start {
 		return fixed("start", old.Start)
 	}
-	return nil
+	return checkRedoFixed(old, next)
 }
 
 func beingRemoved(id changefeed.ID) error {

@@ -66,6 +66,9 @@ const (
 	OptionMergeKeys = "merge_keys"
 )
 
+// OptionRedo names the directory of a redo log.
+const OptionRedo = "redo"
+
 // KeysMax bounds a list of keys in an option: each is a border of a span, which costs a dispatcher somewhere.
 const KeysMax = 1000
 

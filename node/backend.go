@@ -15,6 +15,7 @@ import (
 	"fencerow/epochstore"
 	"fencerow/fence"
 	"fencerow/record"
+	"fencerow/sink/file"
 	etcdsource "fencerow/source/etcd"
 )
 
@@ -187,6 +188,10 @@ func (b backend) Spans(ctx context.Context, id changefeed.ID) ([]api.Span, bool)
 
 // Look asks a source or sink where it stands.
 func (b backend) Look(ctx context.Context, uri endpoint.URI, options changefeed.Options) (api.Look, error) {
+	if uri.Scheme == endpoint.File {
+		head, err := file.ReadHead(string(uri.Path))
+		return api.Look{Held: head.Exists(), Holder: ownerOf(head.Identity), HolderCluster: head.Identity.Cluster}, err
+	}
 	if uri.Scheme != endpoint.Etcd {
 		return api.Look{}, nil
 	}

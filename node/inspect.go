@@ -36,9 +36,12 @@ func (b backend) Holding(ctx context.Context, spec record.Spec) (held api.Holdin
 	if err != nil {
 		return api.Holding{}, err
 	}
-	held = api.Holding{
-		Kept: true, Exists: kept.Head.Exists(), Owner: ownerOf(kept.Head.Identity), Floor: kept.Head.Floor, Highest: kept.Highest(),
-		Removed: kept.Head.Removed,
+	held = holdingOf(kept)
+	if logged, ok := opened.(interface {
+		Log(ctx context.Context) (sink.Kept, error)
+	}); ok {
+		kept, err := logged.Log(ctx)
+		held.Redo = &api.RedoHolding{Holding: holdingOf(kept), Err: err}
 	}
 	if mark, whole := kept.Mark(); whole && kept.Live {
 		held.Mark, held.Marked = mark, true
@@ -49,6 +52,13 @@ func (b backend) Holding(ctx context.Context, spec record.Spec) (held api.Holdin
 		}
 	}
 	return held, nil
+}
+
+func holdingOf(kept sink.Kept) api.Holding {
+	return api.Holding{
+		Kept: true, Exists: kept.Head.Exists(), Owner: ownerOf(kept.Head.Identity), Floor: kept.Head.Floor, Highest: kept.Highest(),
+		Removed: kept.Head.Removed,
+	}
 }
 
 func ownerOf(identity sink.Identity) api.Owner {

@@ -8,6 +8,7 @@ import (
 	"fencerow/dispatcher"
 	"fencerow/endpoint"
 	"fencerow/maintainer"
+	"fencerow/redo"
 	"fencerow/sink/file"
 	etcdsource "fencerow/source/etcd"
 )
@@ -20,6 +21,6 @@ func Kinds() api.Kinds {
 			endpoint.Etcd: slices.Concat(endpoint.TLSOptions(), maintainer.SyncOptions()),
 			endpoint.File: slices.Concat(file.Options(), maintainer.SyncOptions()), endpoint.Stdout: nil, endpoint.Blackhole: nil,
 		},
-		Common: slices.Concat(maintainer.Options(), dispatcher.Options()),
+		Common: slices.Concat(maintainer.Options(), dispatcher.Options(), redo.Options()),
 	}
 }

@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"go.uber.org/zap"
@@ -12,6 +13,7 @@ import (
 	"fencerow/kv/kvetcd"
 	"fencerow/maintainer"
 	"fencerow/record"
+	"fencerow/redo"
 	"fencerow/sink"
 	"fencerow/sink/blackhole"
 	etcdsink "fencerow/sink/etcd"
@@ -58,13 +60,54 @@ func (o *opener) OpenSource(spec record.Spec) (source.Source, error) {
 	return nil, unsupported("source", uri, "read from an etcd")
 }
 
-// open makes the sink of a spec, and says how it keeps stale writers out.
+// open makes the sink of a spec, with its redo log if it has one, and says how it keeps stale writers out.
 func (o *opener) open(spec record.Spec) (sink.Sink, maintainer.Fencing, error) {
+	target, fencing, err := o.openTarget(spec)
+	if err != nil || spec.Options[redo.OptionRedo] == "" {
+		return target, fencing, err
+	}
+	opened, err := o.openRedo(spec, target, fencing)
+	if err != nil {
+		return nil, fencing, errors.Join(err, target.Close())
+	}
+	return opened, fencing, nil
+}
+
+// openRedo puts the redo log of a spec before its target.
+func (o *opener) openRedo(spec record.Spec, target sink.Sink, fencing maintainer.Fencing) (sink.Sink, error) {
+	directory, err := redo.Directory(spec.Options[redo.OptionRedo])
+	if err != nil {
+		return nil, permanent(err)
+	}
+	if fencing != maintainer.FencedByClaims {
+		return nil, &changefeed.Fault{
+			Code: changefeed.CodeRequestInvalid, Field: redo.OptionRedo, Value: spec.Options[redo.OptionRedo], Permanent: true,
+			Detail: "is for sinks that keep claims, and this one keeps none", Cure: "leave the option out, or write to an etcd or to files",
+		}
+	}
+	from, err := endpoint.Parse(spec.Source, endpoint.Policy{Field: "source", Literals: o.literals})
+	if err != nil {
+		return nil, permanent(err)
+	}
+	return redo.Open(redo.Config{
+		Directory: directory, Identity: o.identity(spec), Whole: from.Span(), Options: spec.Options, Target: target, Logger: o.log,
+		About: redo.About{
+			Changefeed: spec.ID().String(), UID: spec.UID, Source: endpoint.Redact(spec.Source), Sink: endpoint.Redact(spec.Sink),
+		},
+	})
+}
+
+func (o *opener) identity(spec record.Spec) sink.Identity {
+	return sink.Identity{Cluster: o.cluster, Changefeed: spec.ID(), UID: spec.UID}
+}
+
+// openTarget makes the sink of a spec, and says how it keeps stale writers out.
+func (o *opener) openTarget(spec record.Spec) (sink.Sink, maintainer.Fencing, error) {
 	uri, err := endpoint.Parse(spec.Sink, endpoint.Policy{Field: "sink", Literals: o.literals})
 	if err != nil {
 		return nil, maintainer.FencedByNothing, permanent(err)
 	}
-	identity := sink.Identity{Cluster: o.cluster, Changefeed: spec.ID(), UID: spec.UID}
+	identity := o.identity(spec)
 	switch uri.Scheme {
 	case endpoint.Etcd:
 		from, err := endpoint.Parse(spec.Source, endpoint.Policy{Field: "source", Literals: o.literals})
@@ -112,6 +155,29 @@ func dialTarget(uri endpoint.URI, options changefeed.Options) (*kvetcd.Store, er
 		return nil, fmt.Errorf("node: dial the target: %w", err)
 	}
 	return kvetcd.New(client), nil
+}
+
+// OpenTarget makes the sink of a changefeed's spec for who has no cluster, only what a redo log says: with claims, and as the
+// identity that the log has.
+func OpenTarget(as sink.Identity, spec record.Spec, literals endpoint.Literals, log *zap.Logger) (redo.Target, error) {
+	o := &opener{cluster: as.Cluster, literals: literals, log: log}
+	spec.UID, spec.Namespace, spec.Name = as.UID, as.Changefeed.Namespace, as.Changefeed.Name
+	uri, err := endpoint.Parse(spec.Sink, endpoint.Policy{Field: "sink", Literals: literals})
+	if err != nil {
+		return nil, err
+	}
+	if uri.Scheme == endpoint.Stdout || uri.Scheme == endpoint.Blackhole {
+		return nil, unsupported("sink", uri, "apply to a sink that keeps claims, an etcd or files")
+	}
+	opened, fencing, err := o.openTarget(spec)
+	if err != nil {
+		return nil, err
+	}
+	target, ok := opened.(redo.Target)
+	if !ok || fencing != maintainer.FencedByClaims {
+		return nil, errors.Join(unsupported("sink", uri, "apply to a sink that keeps claims, an etcd or files"), opened.Close())
+	}
+	return target, nil
 }
 
 // dispatcherOpener and maintainerOpener are the opener as each side declares it.

@@ -12,6 +12,7 @@ import (
 	"github.com/google/uuid"
 
 	"fencerow/changefeed"
+	"fencerow/endpoint"
 )
 
 // About says what a log belongs to, for who has only the log. It decides nothing but how keys of the source become keys of
@@ -29,6 +30,15 @@ const (
 	aboutFormat   = 1
 	aboutBytesMax = 64 << 10
 )
+
+// whole returns the key space of the source.
+func (a About) whole() (changefeed.Span, error) {
+	uri, err := endpoint.Parse(a.Source, endpoint.Policy{Field: "source", Literals: endpoint.AllowLiterals})
+	if err != nil {
+		return changefeed.Span{}, err
+	}
+	return uri.Span(), nil
+}
 
 // store writes it into the directory, unless it is there.
 func (a About) store(directory string) (err error) {

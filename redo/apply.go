@@ -176,7 +176,7 @@ func (a *applier) takeOver(ctx context.Context, before sink.Map) (err error) {
 	if err := opened.Raise(ctx, a.token.Epoch(), sink.KnownCheckpoint); err != nil {
 		return a.shutOut(ofLog(err))
 	}
-	w, err := opened.Claim(ctx, sink.Claim{Span: changefeed.Whole(), Token: a.token})
+	w, err := opened.Claim(ctx, sink.Claim{Span: a.survey.Whole, Token: a.token})
 	if err != nil {
 		return a.shutOut(ofLog(err))
 	}
@@ -276,7 +276,7 @@ func (a *applier) shutOut(err error) error {
 
 // pass claims the target and writes what it lacks.
 func (a *applier) pass(ctx context.Context) (err error) {
-	claimed, err := a.target.Claim(ctx, sink.Claim{Span: changefeed.Whole(), Token: a.token})
+	claimed, err := a.target.Claim(ctx, sink.Claim{Span: a.survey.Whole, Token: a.token})
 	if err != nil {
 		return err
 	}
@@ -301,7 +301,7 @@ func (a *applier) pass(ctx context.Context) (err error) {
 		return err
 	}
 	// Everything up to the position is there: now every piece says so.
-	return write(ctx, w, at, sink.Batch{Span: changefeed.Whole(), To: change.At(a.at)})
+	return write(ctx, w, at, sink.Batch{Span: a.survey.Whole, To: change.At(a.at)})
 }
 
 // replay gives what the log holds up to the position to write, in order, batches that follow each other in one run.

@@ -64,13 +64,16 @@ func stateAt(position change.Position) map[string]string {
 	return out
 }
 
+// allOfK is the key space of the source.
+func allOfK() changefeed.Span { return changefeed.Span{Start: []byte("k/"), End: []byte("k0")} }
+
 func newStory(t *testing.T, seed uint64, target half) *story {
 	t.Helper()
 	s := &story{
-		T: t, pair: pair{log: newFiles(t), target: target}, random: rand.New(rand.NewPCG(seed, 1)), epoch: 1, //nolint:gosec // a test
+		T: t, pair: pair{log: newFiles(t), target: target, whole: allOfK()}, random: rand.New(rand.NewPCG(seed, 1)), epoch: 1, //nolint:gosec // a test
 	}
 	s.takeOver()
-	about := About{Changefeed: me.Changefeed.String(), UID: me.UID, Source: "etcd://127.0.0.1:1/k/", Sink: "etcd://127.0.0.1:2/copy/"}
+	about := About{Changefeed: me.Changefeed.String(), UID: me.UID, Source: "etcd://127.0.0.1:1/?prefix=k/", Sink: "etcd://127.0.0.1:2/copy/"}
 	require.NoError(t, about.store(s.log.directory))
 	return s
 }
@@ -81,7 +84,7 @@ func (s *story) takeOver() {
 	s.sink = s.Open(s, me)
 	require.NoError(s, s.sink.Raise(s.Context(), s.epoch, sink.KnownNothing))
 	s.pumps = nil
-	borders := []string{"", "k/e", "k/k", ""}
+	borders := []string{"k/", "k/e", "k/k", "k0"} // all that has the prefix
 	for i := range 3 {
 		s.claim(changefeed.Span{Start: []byte(borders[i]), End: []byte(borders[i+1])}, fence.Seq(i+1)) //nolint:gosec // small
 	}
@@ -360,8 +363,8 @@ func TestApplyRefuses(t *testing.T) {
 		p := &story{T: t, pair: pair{log: newFiles(t), target: newCopy(t)}, epoch: 1}
 		p.sink = p.Open(t, me)
 		require.NoError(t, p.sink.Raise(t.Context(), 1, sink.KnownNothing))
-		p.claim(changefeed.Span{End: []byte("k/e")}, 1)
-		require.NoError(t, (About{UID: me.UID}).store(p.log.directory))
+		p.claim(changefeed.Span{Start: []byte("k/"), End: []byte("k/e")}, 1)
+		require.NoError(t, (About{UID: me.UID, Source: "etcd://127.0.0.1:1/?prefix=k/"}).store(p.log.directory))
 		refused(t, p, p.target, changefeed.CodeSinkBehind, "nobody ever wrote")
 	})
 	t.Run("a snapshot that is not at its end", func(t *testing.T) {

@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"fencerow/change"
+	"fencerow/changefeed"
 	"fencerow/codec"
 	"fencerow/sink"
 	"fencerow/sink/file"
@@ -48,17 +49,18 @@ type half interface {
 type pair struct {
 	log    *files
 	target half
+	whole  changefeed.Span // of the source; the zero value is everything
 }
 
 func (p *pair) Open(t testing.TB, as sink.Identity) sink.Sink {
 	t.Helper()
-	return newSink(p.log.openLog(t, as), p.target.open(t, as)).shown()
+	return newSink(p.log.openLog(t, as), p.target.open(t, as), p.whole).shown()
 }
 
 func (p *pair) OpenFaulty(t testing.TB, as sink.Identity, crash sinktest.Crash) (sink.Sink, func() bool) {
 	t.Helper()
 	at := &crashes{crash: crash}
-	s := newSink(newFaultyLog(p.log.openLog(t, as), at), &faultySink{Sink: p.target.open(t, as), at: at})
+	s := newSink(newFaultyLog(p.log.openLog(t, as), at), &faultySink{Sink: p.target.open(t, as), at: at}, p.whole)
 	return s.shown(), at.fired
 }
 

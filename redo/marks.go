@@ -124,9 +124,9 @@ func both(log, target *marks) ([]sink.Piece, error) {
 }
 
 // mayPass reports whether a batch that brings a part of the target to the position may be written there: every part of the
-// key space has come as far in the log. The pieces of the claim mine don't count: its own batch is in the log. While
+// whole has come as far in the log. The pieces of the claim mine don't count: its own batch is in the log. While
 // a snapshot is being read there is no consistent position that could be lost, and everything passes.
-func mayPass(log sink.Map, mine sink.Incarnation, to change.Position) bool {
+func mayPass(log sink.Map, whole changefeed.Span, mine sink.Incarnation, to change.Position) bool {
 	reached, reading := true, false
 	var spans []changefeed.Span
 	for _, piece := range log.Held() {
@@ -134,5 +134,5 @@ func mayPass(log sink.Map, mine sink.Incarnation, to change.Position) bool {
 		reading = reading || piece.Mark == change.Mark{}
 		reached = reached && (piece.Incarnation == mine || piece.Mark.Whole() >= to)
 	}
-	return len(changefeed.Gaps(changefeed.Whole(), spans)) == 0 && (reached || reading)
+	return len(changefeed.Gaps(whole, spans)) == 0 && (reached || reading)
 }

@@ -12,7 +12,7 @@ import (
 
 // Names of the options.
 const (
-	OptionRedo   = "redo"
+	OptionRedo   = changefeed.OptionRedo
 	OptionRetain = "redo_retain"
 )
 
@@ -52,11 +52,17 @@ func checkRetain(value string) error {
 	return nil
 }
 
-// Overlap reports whether one directory lies in the other, or both are one.
-func Overlap(a, b string) bool {
-	within := func(inner, outer string) bool {
-		return inner == outer || strings.HasPrefix(inner, strings.TrimSuffix(outer, "/")+"/")
+// ParseDirectory reads how people name the directory of a log: a path, or the option's value.
+func ParseDirectory(text string) (string, error) {
+	if strings.HasPrefix(text, string(endpoint.File)+":") {
+		return Directory(text)
 	}
-	a, b = filepath.Clean(a), filepath.Clean(b)
-	return within(a, b) || within(b, a)
+	directory, err := filepath.Abs(text)
+	if err != nil || text == "" {
+		return "", &changefeed.Fault{
+			Code: changefeed.CodeRequestInvalid, Field: "DIR", Value: fmt.Sprintf("%.200q", text), Detail: "is no directory", Err: err,
+			Cure: "name the directory of a redo log",
+		}
+	}
+	return directory, nil
 }

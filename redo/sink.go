@@ -33,6 +33,7 @@ type logWriter interface {
 type Config struct {
 	Directory string // of the log
 	Identity  sink.Identity
+	Whole     changefeed.Span // the key space of the source
 	Options   changefeed.Options
 	About     About
 	Target    sink.Sink // closed with the sink
@@ -43,6 +44,7 @@ type Config struct {
 type Sink struct {
 	log    log
 	target sink.Sink
+	whole  changefeed.Span
 	remark func() error // stores what the log is about
 	// reached is a position to which every part of the key space has come in the log; it only grows.
 	reached atomic.Uint64
@@ -70,13 +72,13 @@ func Open(config Config) (sink.Sink, error) {
 	if err != nil {
 		return nil, ofLog(err)
 	}
-	s := newSink(opened, config.Target)
+	s := newSink(opened, config.Target, config.Whole)
 	s.remark = func() error { return config.About.store(config.Directory) }
 	return s.shown(), nil
 }
 
-func newSink(log log, target sink.Sink) *Sink {
-	return &Sink{log: log, target: target, remark: func() error { return nil }}
+func newSink(log log, target sink.Sink, whole changefeed.Span) *Sink {
+	return &Sink{log: log, target: target, whole: whole, remark: func() error { return nil }}
 }
 
 // shown returns the sink as one that records sync points if its target does.
@@ -202,7 +204,7 @@ func (s *Sink) await(ctx context.Context, mine sink.Incarnation, to change.Posit
 			return ofLog(err)
 		}
 		s.note(m)
-		if mayPass(m, mine, to) {
+		if mayPass(m, s.whole, mine, to) {
 			return nil
 		}
 		if timer == nil {
@@ -223,7 +225,7 @@ func (s *Sink) await(ctx context.Context, mine sink.Incarnation, to change.Posit
 // note keeps up to where everything is in the log.
 func (s *Sink) note(m sink.Map) {
 	mark, _ := sink.Kept{Map: m}.Mark()
-	if gaps := changefeed.Gaps(changefeed.Whole(), spansOf(m)); len(gaps) > 0 {
+	if gaps := changefeed.Gaps(s.whole, spansOf(m)); len(gaps) > 0 {
 		return
 	}
 	for {

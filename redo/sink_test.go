@@ -58,7 +58,7 @@ func TestOrderTheLogHasABatchBeforeTheTarget(t *testing.T) {
 			t.Parallel()
 			p := &pair{log: newFiles(t), target: newCopy(t)}
 			at := &crashes{crash: sinktest.Crash{At: 0}}
-			s := newSink(newFaultyLog(p.log.openLog(t, me), at), &faultySink{Sink: p.target.open(t, me), at: at})
+			s := newSink(newFaultyLog(p.log.openLog(t, me), at), &faultySink{Sink: p.target.open(t, me), at: at}, changefeed.Whole())
 			require.NoError(t, s.Raise(t.Context(), 1, sink.KnownNothing))
 			w, err := s.Claim(t.Context(), claimOf(1, whole))
 			require.NoError(t, err)
@@ -91,7 +91,7 @@ func TestOrderTheLogIsFencedBeforeTheTarget(t *testing.T) {
 	p := &pair{log: newFiles(t), target: newCopy(t)}
 	open := func(crash sinktest.Crash) *Sink {
 		at := &crashes{crash: crash}
-		return newSink(newFaultyLog(p.log.openLog(t, me), at), &faultySink{Sink: p.target.open(t, me), at: at})
+		return newSink(newFaultyLog(p.log.openLog(t, me), at), &faultySink{Sink: p.target.open(t, me), at: at}, changefeed.Whole())
 	}
 	floors := func() (inLog, inTarget fence.Epoch) {
 		s := open(sinktest.Crash{})
@@ -212,7 +212,7 @@ func TestWhatMayPass(t *testing.T) {
 			t.Parallel()
 			m, err := sink.NewMap(test.held)
 			require.NoError(t, err)
-			require.Equal(t, test.want, mayPass(m, 1, 10))
+			require.Equal(t, test.want, mayPass(m, changefeed.Whole(), 1, 10))
 		})
 	}
 }
@@ -244,7 +244,7 @@ func TestTheOneFurthestBehindIsNeverHeldUp(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if !mayPass(m, held[lowest].Incarnation, held[lowest].Mark.Position) {
+		if !mayPass(m, changefeed.Whole(), held[lowest].Incarnation, held[lowest].Mark.Position) {
 			t.Fatalf("%v is held up in %v", held[lowest], held)
 		}
 	})

@@ -16,6 +16,7 @@ import (
 type Survey struct {
 	About      About
 	Identity   sink.Identity
+	Whole      changefeed.Span // the key space of the source
 	Head       sink.Head
 	Map        sink.Map // how far each part of the key space is
 	Batches    int
@@ -59,6 +60,10 @@ func openSurvey(directory string, tell func(Progress)) (*surveyor, error) {
 	if err != nil {
 		return nil, err
 	}
+	whole, err := about.whole()
+	if err != nil {
+		return nil, err
+	}
 	reader, err := file.OpenLog(directory)
 	if err != nil {
 		return nil, ofLog(err)
@@ -66,7 +71,7 @@ func openSurvey(directory string, tell func(Progress)) (*surveyor, error) {
 	if tell == nil {
 		tell = func(Progress) {}
 	}
-	s := &surveyor{reader: reader, tell: tell, Survey: Survey{About: about, Identity: reader.Identity()}}
+	s := &surveyor{reader: reader, tell: tell, Survey: Survey{About: about, Identity: reader.Identity(), Whole: whole}}
 	if about.UID != s.Identity.UID {
 		// Crash between the head of a new creation and this file: its owner stores it before anything is claimed.
 		return nil, errors.Join(&changefeed.Fault{
@@ -127,7 +132,7 @@ func (s *Survey) Consistent() (change.Position, error) {
 		}
 	}
 	held := s.Map.Held()
-	if gaps := changefeed.Gaps(changefeed.Whole(), spansOf(s.Map)); len(gaps) > 0 {
+	if gaps := changefeed.Gaps(s.Whole, spansOf(s.Map)); len(gaps) > 0 {
 		return none("nobody ever wrote %v", gaps[0])
 	}
 	at := held[0].Mark

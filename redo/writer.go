@@ -18,7 +18,7 @@ type writer struct {
 	inLog    *marks
 	inTarget *marks
 	claimed  []sink.Piece
-	alone    bool // it has the whole key space: there is nobody to wait for
+	alone    bool // it has all of the source: there is nobody to wait for
 }
 
 var (
@@ -39,7 +39,7 @@ func (w *writer) begin() error {
 		return err
 	}
 	first, last := w.claimed[0].Span, w.claimed[len(w.claimed)-1].Span
-	w.alone = changefeed.Span{Start: first.Start, End: last.End}.Equal(changefeed.Whole())
+	w.alone = changefeed.Span{Start: first.Start, End: last.End}.Encloses(w.sink.whole)
 	return nil
 }
 

@@ -73,7 +73,8 @@ func exitOfCode(code changefeed.Code) int {
 		return exitUsage
 	case changefeed.CodeEtcdUnreachable, changefeed.CodeSourceUnreachable, changefeed.CodeSinkUnreachable:
 		return exitUnreachable
-	case changefeed.CodeNotFound, changefeed.CodeExists, changefeed.CodeNameTaken, changefeed.CodeSpecConflict, changefeed.CodeNodeNotFound:
+	case changefeed.CodeNotFound, changefeed.CodeExists, changefeed.CodeNameTaken, changefeed.CodeSpecConflict, changefeed.CodeNodeNotFound,
+		changefeed.CodeSinkInUse:
 		return exitConflict
 	case changefeed.CodeTimeout:
 		return exitTimeout

@@ -39,6 +39,23 @@ func OpenLog(directory string) (*LogReader, error) {
 	return &LogReader{reader: reader}, nil
 }
 
+// ReadHead returns the head of a directory; one that does not exist if the directory holds nothing of ours.
+func ReadHead(directory string) (sink.Head, error) {
+	var head sink.Head
+	for number := uint64(1); ; number++ {
+		e, err := readEntry(osDisk{}, directory, number)
+		if errors.Is(err, fs.ErrNotExist) {
+			return head, nil
+		}
+		if err != nil {
+			return sink.Head{}, fmt.Errorf("file: read: %w", diskFault(directory, err))
+		}
+		if e.Head != nil {
+			head = *e.Head
+		}
+	}
+}
+
 // Identity returns whose log it is.
 func (l *LogReader) Identity() sink.Identity { return l.reader.Identity() }
 

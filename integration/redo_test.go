@@ -1,0 +1,223 @@
+package integration
+
+import (
+	"encoding/json"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"syscall"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"fencerow/integration/judge"
+)
+
+// redone is what the tests read of redo apply, and shown of redo show.
+type redone struct {
+	Position int64 `json:"position,string"`
+	Changes  int   `json:"changes"`
+}
+
+type shown struct {
+	Changefeed string `json:"changefeed"`
+	Consistent int64  `json:"consistent,string"`
+	Reason     string `json:"reason"`
+	Spans      []struct {
+		Position int64 `json:"position,string"`
+	} `json:"spans"`
+}
+
+// redoWorld is a source and a target with a redo log between them, in four spans over three nodes.
+type redoWorld struct {
+	*nodes
+	source, target *member
+	writers        *writers
+	directory      string
+}
+
+func newRedoWorld(t *testing.T) *redoWorld {
+	t.Helper()
+	w := &redoWorld{source: startEtcd(t, "source"), target: startEtcd(t, "target"), directory: filepath.Join(t.TempDir(), "redo")}
+	w.nodes = startNodes(t, startEtcd(t, "control"), 3)
+	must(t, "changefeed", "create", "copy", "--server", w.all[0].url(), "--source", "etcd://"+w.source.endpoint+sourcePrefix,
+		"--sink", w.sink(w.target), "--start", "now", "--option", "redo=file://"+w.directory,
+		"--option", "split_keys="+sourcePrefix+"k00200,"+sourcePrefix+"k00400,"+sourcePrefix+"k00600")
+	w.awaitState("copy", "running")
+	w.writers = startWriters(t, w.source, sourcePrefix, 8, 400, 800)
+	return w
+}
+
+func (w *redoWorld) sink(target *member) string { return "etcd://" + target.endpoint + targetPrefix }
+
+// flows waits until the target has some more keys.
+func (w *redoWorld) flows(target *member, more int) {
+	w.t.Helper()
+	was := w.version(target)
+	eventually(w.t, "changes reach the target", func() error {
+		if is := w.version(target); is < was+int64(more) {
+			return fmt.Errorf("%d writes, after %d", is, was)
+		}
+		return nil
+	})
+}
+
+// version counts the writes of the keys that are there.
+func (w *redoWorld) version(target *member) int64 {
+	w.t.Helper()
+	sum := int64(0)
+	for _, stored := range target.stored(targetPrefix) {
+		sum += stored.Version
+	}
+	return sum
+}
+
+func (w *redoWorld) show() shown {
+	w.t.Helper()
+	var out shown
+	require.NoError(w.t, json.Unmarshal([]byte(must(w.t, "redo", "show", w.directory, "-o", "json")), &out))
+	require.Equal(w.t, "default/copy", out.Changefeed)
+	return out
+}
+
+func (w *redoWorld) apply(target *member) redone {
+	w.t.Helper()
+	var out redone
+	require.NoError(w.t, json.Unmarshal([]byte(must(w.t, "redo", "apply", w.directory, "--sink", w.sink(target), "-o", "json")), &out))
+	return out
+}
+
+// cut is what the source held at a position, with how often each key was written since it was there.
+func cut(log []judge.Put, at int64) map[string]judge.Stored {
+	ordered := slices.Clone(log)
+	slices.SortFunc(ordered, func(a, b judge.Put) int { return int(a.Revision - b.Revision) })
+	out := make(map[string]judge.Stored)
+	for _, put := range ordered {
+		switch {
+		case put.Revision == 0 || put.Revision > at:
+		case put.Delete:
+			delete(out, put.Key)
+		default:
+			out[put.Key] = judge.Stored{Value: put.Value, Version: out[put.Key].Version + 1}
+		}
+	}
+	return out
+}
+
+// requireCut requires that the target is the source as it was at a position, each write made once.
+func (w *redoWorld) requireCut(target *member, log []judge.Put, at int64) {
+	w.t.Helper()
+	for _, put := range log {
+		require.NotZero(w.t, put.Revision, "the source answered everything")
+	}
+	require.Equal(w.t, cut(log, at), target.stored(targetPrefix))
+}
+
+// The source is lost while the spans of the target stand at different positions: the log brings it to one, however often
+// that is killed; an empty target too; and the changefeed's nodes do no harm, whether they live or come back.
+func TestRedoAfterTheLossOfTheSource(t *testing.T) {
+	w := newRedoWorld(t)
+	w.flows(w.target, 400)
+	must(t, "check", "--server", w.all[0].url())
+	drill := startEtcd(t, "drill")
+	refused := cli(t, "redo", "apply", w.directory, "--sink", w.sink(w.target))
+	require.Equal(t, 4, refused.code, refused.stderr)
+	require.Contains(t, refused.stderr, "pause the changefeed first")
+	drilled := w.apply(drill)
+	require.Positive(t, drilled.Position)
+
+	owner, err := w.feed(w.all[0], "copy")
+	require.NoError(t, err)
+	killed := w.all[slices.IndexFunc(w.all, func(s *server) bool { return s.name == owner.OwnerName })]
+	killed.kill()
+	w.flows(w.target, 400)
+	w.restart(killed)
+
+	// The target takes nothing more, so that each span stands where it was; the log gets one more batch of each.
+	was := w.show().Consistent
+	w.target.signal(syscall.SIGSTOP)
+	eventually(t, "the log goes on without the target", func() error {
+		if is := w.show().Consistent; is <= was {
+			return fmt.Errorf("it is at %d, after %d", is, was)
+		}
+		return nil
+	})
+	log := w.writers.finish()
+	w.source.kill()
+	for _, s := range w.all {
+		s.kill()
+	}
+	w.target.signal(syscall.SIGCONT)
+	w.requireCut(drill, log, drilled.Position)
+
+	found := w.show()
+	require.Empty(t, found.Reason)
+	require.NotEqual(t, cut(log, found.Consistent), w.target.stored(targetPrefix), "the target was somewhere else")
+	w.killApply(w.target)
+	done := w.apply(w.target)
+	w.requireCut(w.target, log, done.Position)
+	require.GreaterOrEqual(t, done.Position, found.Consistent)
+	require.Equal(t, done.Position, w.show().Consistent)
+
+	empty := startEtcd(t, "empty")
+	w.killApply(empty)
+	require.Equal(t, done.Position, w.apply(empty).Position)
+	w.requireCut(empty, log, done.Position)
+
+	for _, s := range w.all {
+		w.restart(s)
+	}
+	eventually(t, "copy misses its source", func() error {
+		f, err := w.feed(w.all[0], "copy")
+		if err == nil && f.State != "retrying" && f.State != "stalled" {
+			err = fmt.Errorf("it is %s", f.State)
+		}
+		return err
+	})
+	require.Equal(t, redone{Position: done.Position}, w.apply(w.target), "nodes that live, without a source, do no harm")
+	w.requireCut(w.target, log, done.Position)
+	t.Logf("judged %d writes, cut at %d and %d", len(log), drilled.Position, done.Position)
+}
+
+// killApply kills an apply once it has claimed the target.
+func (w *redoWorld) killApply(target *member) {
+	w.t.Helper()
+	claims := func() int64 {
+		got, err := target.client.Get(w.t.Context(), "/cdc-claims/", clientv3.WithPrefix())
+		require.NoError(w.t, err)
+		latest := int64(0)
+		for _, pair := range got.Kvs {
+			latest = max(latest, pair.ModRevision)
+		}
+		return latest
+	}
+	before := claims()
+	p := start(w.t, "redo apply", "redo", "apply", w.directory, "--sink", w.sink(target))
+	eventually(w.t, "apply writes", func() error {
+		if claims() == before {
+			return fmt.Errorf("nothing changed at the target")
+		}
+		return nil
+	})
+	p.kill()
+}
+
+// A changefeed that was only paused goes on from where the log was applied to.
+func TestRedoWhileTheSourceLives(t *testing.T) {
+	w := newRedoWorld(t)
+	w.flows(w.target, 300)
+	must(t, "changefeed", "pause", "copy", "--server", w.all[0].url())
+	w.awaitState("copy", "paused")
+	done := w.apply(w.target)
+	must(t, "changefeed", "resume", "copy", "--server", w.all[0].url())
+	w.flows(w.target, 300)
+	log := w.writers.finish()
+	newest := slices.MaxFunc(log, func(a, b judge.Put) int { return int(a.Revision - b.Revision) }).Revision
+	require.Greater(t, newest, done.Position)
+	must(t, "changefeed", "wait", "copy", "--server", w.all[0].url(), "--caught-up", "--timeout", waitMax.String())
+	w.requireCut(w.target, log, newest)
+	must(t, "check", "--server", w.all[0].url())
+	must(t, "changefeed", "remove", "copy", "--wait", "--server", w.all[0].url())
+	require.Contains(t, must(t, "redo", "show", w.directory), "removed")
+}
