@@ -10,7 +10,10 @@ import (
 )
 
 func newRedo() *cobra.Command {
-	cmd := asGroup(&cobra.Command{Use: "redo", Short: "Look at a redo log, and bring a target to one position from it"})
+	cmd := asGroup(&cobra.Command{
+		Use: "redo", Short: "Look at a redo log, and bring a target to one position from it",
+		Example: "  cdc-node redo show /var/redo/orders\n  cdc-node redo apply /var/redo/orders --sink etcd://10.0.0.7:2379/copy/",
+	})
 	cmd.AddCommand(newRedoShow(), newRedoApply())
 	return cmd
 }
