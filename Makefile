@@ -20,6 +20,7 @@ check: ## what to run before a commit: format, vet, lint, quick tests
 
 lint: ## golangci-lint, pinned in a module of its own
 	$(GO) tool -modfile=tools/lint/go.mod golangci-lint run ./...
+	cd integration/browser && $(GO) tool -modfile=../../tools/lint/go.mod golangci-lint run ./...
 
 generate: ## the code that is made from peer.proto
 	$(GO) generate ./...
@@ -64,6 +65,10 @@ image: build ## a container image from scratch with the static binary
 
 release: ## static binaries for linux/amd64 and arm64 in dist/, with checksums and bills of materials; the same bytes each time
 	tools/release $(VERSION) dist
+
+.PHONY: browsertest
+browsertest: ## the console in a headless Chromium, on real nodes; SHOTS=-shots writes the pictures of docs/img anew
+	cd integration/browser && $(GO) vet ./... && $(GO) test -count=1 -timeout 4m . $(SHOTS)
 
 deploytest: ## what a release and an installation consist of, held to the binary and to those who will read it
 	cd integration/deploy && $(GO) vet ./... && $(GO) test -timeout 8m ./...

@@ -336,6 +336,7 @@ func (c *Core) adoptOne(h *host, status *message.Status) {
 	c.sync.found = max(c.sync.found, status.Barrier)
 	c.becomeStarting(cell, h, status.Token)
 	cell.next = c.now.At.Add(c.cfg.ResendMax)
+	cell.changes, cell.bytes = status.Changes, status.Bytes // those were counted by former owners
 	if h.gone {
 		c.measure(cell, status)
 		c.becomeLost(cell)

@@ -144,6 +144,8 @@ func (b *bench) command(t *testing.T, d *datadriven.TestData) {
 		b.current.Revision++
 	case "join", "gone", "drain", "cut", "mend":
 		b.nodesCommand(d.Cmd, word(t, d, "node"))
+	case "written":
+		b.trace = append(b.trace, fmt.Sprintf("%d changes", b.core.View(b.now).Changes))
 	case "cover":
 		for _, view := range b.core.Spans(b.now) {
 			b.trace = append(b.trace, fmt.Sprintf("%v %s %s on %q at %d", view.Span, view.State, view.Token, view.Node, view.Checkpoint))
@@ -327,6 +329,9 @@ func parseStatuses(t *testing.T, text string) []message.Status {
 				key, percent, _ := strings.Cut(value, "/")
 				status.Half = &message.Half{Key: []byte(key)}
 				_, err := fmt.Sscan(percent, &status.Half.Percent)
+				require.NoError(t, err)
+			case "wrote":
+				_, err := fmt.Sscan(value, &status.Changes)
 				require.NoError(t, err)
 			}
 		}

@@ -1,7 +1,7 @@
 // What an admin can do, each asked about first in a dialog that says what will happen.
 
 import * as api from "./api.js";
-import { el } from "./draw.js";
+import { el, keyText } from "./draw.js";
 import { nameOf } from "./model.js";
 
 const dialog = document.getElementById("ask");
@@ -24,7 +24,7 @@ export function ask({ title, body, yes, danger, run }) {
   const error = document.getElementById("ask-error");
   const confirm = document.getElementById("ask-yes");
   document.getElementById("ask-title").textContent = title;
-  document.getElementById("ask-body").replaceChildren(...[body].flat());
+  document.getElementById("ask-body").replaceChildren(...[body].flat().filter(Boolean));
   confirm.textContent = yes;
   confirm.className = danger ? "primary danger" : "primary";
   confirm.disabled = false;
@@ -50,7 +50,7 @@ function field(label, input) {
 }
 
 /** feedActions returns the buttons of one changefeed. */
-export function feedActions(model, feed) {
+export function feedActions(model, feed, spans) {
   const name = nameOf(feed);
   const done = (text) => {
     note(text);
@@ -71,7 +71,7 @@ export function feedActions(model, feed) {
     paused ? simple("Resume", "resume", "It goes on from its checkpoint, under a new epoch.")
       : simple("Pause", "pause", "Its owner stops at a final checkpoint and releases it. Nothing is lost."),
     el("button", { type: "button", "data-action": "move", disabled: paused, onclick: () => move(model, feed, done) }, "Move…"),
-    el("button", { type: "button", "data-action": "split", disabled: paused, onclick: () => split(feed, done) }, "Split…"),
+    el("button", { type: "button", "data-action": "split", disabled: paused, onclick: () => split(feed, spans, done) }, "Split…"),
     simple("Remove", "remove", "Its claims and records go, and what it wrote stays. The name is free afterwards.", true),
   ];
 }
@@ -91,11 +91,13 @@ function move(model, feed, done) {
   });
 }
 
-function split(feed, done) {
+function split(feed, spans, done) {
+  const borders = spans.slice(1, 9).map((span) => keyText(span.start)).join(", ");
   ask({
     title: `Split ${nameOf(feed)}`,
-    body: [el("p", {}, "The span that holds the key stops at one position, and two go on from there."),
-      field("At key (text, or base64:…)", el("input", { id: "split-at", name: "at", required: true, autocomplete: "off" }))],
+    body: [el("p", {}, "The span that holds the key stops at one position, and two go on from there. Nothing is replayed."),
+      borders && el("p", { class: "quiet" }, `Borders now: ${borders}${spans.length > 9 ? ", …" : ""}`),
+      field("At key (text, or base64:…)", el("input", { id: "split-at", name: "at", required: true, autocomplete: "off", placeholder: spans.length ? keyText(spans[0].start) : "" }))],
     yes: "Split",
     run: async (values) => {
       const key = values.at.startsWith("base64:") ? { base64: values.at.slice("base64:".length) } : values.at;
@@ -138,6 +140,8 @@ export function loginPage(model) {
       } catch (err) {
         error.textContent = say(err);
         error.hidden = false;
+        input.value = "";
+        input.focus();
       }
     },
   }, el("h1", {}, "Log in"), el("p", { class: "quiet" }, "A token from the node's token file. Admins can act; viewers can look."),

@@ -44,14 +44,26 @@ const named = (feed) => `/changefeeds/${encodeURIComponent(feed.namespace)}/${en
 export const get = (path) => call("GET", path);
 export const cluster = () => get("/cluster");
 export const changefeed = (feed) => get(named(feed));
-export const spans = (feed) => get(`${named(feed)}/spans`);
-export const history = (feed) => get(`${named(feed)}/history`);
+export const spans = (feed) => all(`${named(feed)}/spans`);
+export const history = (feed) => all(`${named(feed)}/history`);
 export const act = (feed, verb, body) => call("POST", `${named(feed)}/${verb}`, body);
 export const remove = (feed) => call("DELETE", named(feed));
 export const drain = (name) => call("PUT", `/nodes/${encodeURIComponent(name)}/drain`);
 export const undrain = (name) => call("DELETE", `/nodes/${encodeURIComponent(name)}/drain`);
 
 const pageSize = 1000;
+const pagesMax = 10; // more than anybody looks at
+
+/** all returns the items of a list, page after page. */
+async function all(path) {
+  const items = [];
+  for (let after = "", pages = 0; pages < pagesMax; pages++) {
+    const page = await get(`${path}?limit=${pageSize}${after ? `&after=${encodeURIComponent(after)}` : ""}`);
+    items.push(...page.items);
+    if (!(after = page.next || "")) break;
+  }
+  return items;
+}
 
 /** changefeeds returns one page, after the given name, and what to ask the next one by. */
 export const changefeeds = (after = "") => get(`/changefeeds?limit=${pageSize}${after ? `&after=${encodeURIComponent(after)}` : ""}`);

@@ -1,83 +1,79 @@
-// Elements and small pictures. Text is only ever set as text, so that no name from a record becomes markup.
+// Elements and words. Text is only ever set as text, so that no name from a record becomes markup.
 
 /** el makes an element: attributes, listeners as `onclick`, children as text or elements. */
 export function el(name, attributes = {}, ...children) {
   const node = document.createElement(name);
   for (const [key, value] of Object.entries(attributes)) {
     if (value === undefined || value === null || value === false) continue;
-    if (key.startsWith("on")) node.addEventListener(key.slice(2), value);
+    if (key.startsWith("on")) node[key] = value; // a property, so that patch can hand it on
     else node.setAttribute(key, value === true ? "" : value);
   }
-  node.append(...children.flat().filter((child) => child !== undefined && child !== null && child !== false));
+  node.append(...children.flat(3).filter((child) => child !== undefined && child !== null && child !== false));
   return node;
 }
 
-const space = "http://www.w3.org/2000/svg";
+const listeners = ["onclick", "oninput", "onsubmit", "ontoggle"];
 
-function svg(name, attributes = {}, ...children) {
-  const node = document.createElementNS(space, name);
-  for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
-  node.append(...children);
-  return node;
+/** patch makes the children of a node what they should be and keeps those that are: focus, selection and place stay. */
+export function patch(parent, children) {
+  const wanted = children.map((child) => (child instanceof Node ? child : document.createTextNode(child)));
+  const keys = new Set(wanted.map(keyOf).filter(Boolean));
+  let have = parent.firstChild;
+  for (const want of wanted) {
+    while (have && keyOf(have) && keyOf(have) !== keyOf(want) && !keys.has(keyOf(have))) have = drop(have);
+    if (!have) {
+      parent.append(want);
+    } else if (have.nodeName === want.nodeName && keyOf(have) === keyOf(want)) {
+      patchOne(have, want);
+      have = have.nextSibling;
+    } else if (keyOf(want) && keyOf(have) !== keyOf(want)) {
+      parent.insertBefore(want, have);
+    } else {
+      const next = have.nextSibling;
+      have.replaceWith(want);
+      have = next;
+    }
+  }
+  while (have) have = drop(have);
 }
 
-const palette = ["#3b82f6", "#e07b39", "#2f9e77", "#b45bc9", "#c9a227", "#d6456b", "#4fb3d9", "#7a8f3a", "#8a6d5a", "#6b6fd6"];
+function drop(node) {
+  const next = node.nextSibling;
+  node.remove();
+  return next;
+}
+
+/** keyOf names a thing that must not become another one: a key of its own, or an id. */
+function keyOf(node) {
+  return node.nodeType === Node.ELEMENT_NODE ? node.dataset?.key || node.id || "" : "";
+}
+
+function patchOne(have, want) {
+  if (have.nodeType === Node.TEXT_NODE) {
+    if (have.data !== want.data) have.data = want.data;
+    return;
+  }
+  for (const { name } of [...have.attributes]) if (!want.hasAttribute(name)) have.removeAttribute(name);
+  for (const { name, value } of want.attributes) {
+    if (name === "style") have.style.cssText = want.style.cssText; // as an attribute the policy refuses it
+    else if (have.getAttribute(name) !== value) have.setAttribute(name, value);
+  }
+  for (const name of listeners) have[name] = want[name];
+  patch(have, [...want.childNodes]);
+}
+
+const palette = ["#2563eb", "#b45309", "#047857", "#9333ea", "#be185d", "#0e7490", "#4d7c0f", "#7c4a2d", "#4f46e5", "#57606a"];
 
 /** colours gives each node name a colour that stays while the set of names does. */
 export function colours(names) {
   const sorted = [...new Set(names)].sort();
-  return (name) => (name ? palette[sorted.indexOf(name) % palette.length] ?? "#888" : "#888");
-}
-
-/** plot draws samples [{at, value}] of the last `span` milliseconds; what it says for those who don't see is its label. */
-export function plot(samples, { width = 120, height = 26, span, label }) {
-  const known = samples.filter((sample) => sample.value !== null && sample.value !== undefined);
-  const last = known.at(-1);
-  const picture = svg("svg", { class: "plot", width, height, viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": label });
-  picture.append(svg("title"));
-  picture.firstChild.textContent = label;
-  if (known.length < 2) return picture;
-  const top = Math.max(...known.map((sample) => sample.value), 1e-9);
-  const x = (sample) => width - ((last.at - sample.at) / span) * width;
-  const y = (sample) => height - 1 - (sample.value / top) * (height - 3);
-  const line = known.map((sample, i) => `${i ? "L" : "M"}${x(sample).toFixed(1)} ${y(sample).toFixed(1)}`).join("");
-  picture.append(svg("path", { class: "area", d: `${line}L${width} ${height}L${x(known[0]).toFixed(1)} ${height}Z` }));
-  picture.append(svg("path", { class: "line", d: line }));
-  return picture;
+  return (name) => (name ? palette[sorted.indexOf(name) % palette.length] ?? "#57606a" : "transparent");
 }
 
 /** keyText shows a key: as it is, or as base64. */
 export function keyText(key) {
   if (key === undefined || key === null || key === "") return "";
   return typeof key === "string" ? key : `base64:${key.base64}`;
-}
-
-export const bandSpansMax = 400; // more are drawn as groups of neighbours
-
-/** band draws the cover over the key space, in its order; each span as wide as the others. */
-export function band(spans, colour) {
-  const width = 1000;
-  const size = Math.max(1, Math.ceil(spans.length / bandSpansMax));
-  const picture = svg("svg", { class: "band", viewBox: `0 0 ${width} 42`, preserveAspectRatio: "none", role: "img", "aria-label": `cover: ${spans.length} spans` });
-  for (let i = 0; i < spans.length; i += size) {
-    const group = spans.slice(i, i + size);
-    const first = group[0];
-    const rect = svg("rect", {
-      x: (i / spans.length) * width, y: 0, width: (group.length / spans.length) * width, height: 42,
-      fill: first.node ? colour(first.node_name || first.node) : "transparent",
-    });
-    const title = svg("title");
-    title.textContent = group.length > 1 ? `${group.length} spans from ${keyText(first.start) || "the beginning"}` : spanText(first);
-    rect.append(title);
-    picture.append(rect);
-  }
-  return picture;
-}
-
-function spanText(span) {
-  return [`[${keyText(span.start) || "the beginning"}, ${keyText(span.end) || "the end"})`, span.node_name || "nobody",
-    span.epoch ? `token (${span.epoch}, ${span.seq ?? 0})` : "", span.state,
-    span.checkpoint ? `checkpoint ${span.checkpoint}` : ""].filter(Boolean).join("\n");
 }
 
 export function dot(colour) {
@@ -101,18 +97,25 @@ export function duration(ms) {
   return `${Math.round(s / 86_400)} d`;
 }
 
-export const lag = (seconds) => (seconds === undefined ? "–" : duration(seconds * 1000));
+export const lag = (seconds) => (seconds === undefined || seconds === null ? "–" : duration(seconds * 1000));
 
 export function rate(value) {
   if (value === undefined || value === null) return "–";
   return value >= 10 || value === 0 ? Math.round(value).toLocaleString("en") : value.toFixed(1);
 }
 
+export function count(n, one, many = `${one}s`) {
+  return `${n ?? "?"} ${n === 1 ? one : many}`;
+}
+
 export function clock(time) {
   return new Date(time).toLocaleTimeString("en-GB");
 }
 
+/** when says a moment: the day only if it is another. */
 export function when(time) {
   if (!time) return "–";
-  return el("time", { datetime: time, title: time }, new Date(time).toLocaleString("en-GB"));
+  const at = new Date(time);
+  const today = at.toDateString() === new Date().toDateString();
+  return el("time", { datetime: time, title: time }, today ? clock(at) : at.toLocaleString("en-GB"));
 }

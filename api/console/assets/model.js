@@ -4,6 +4,7 @@ import * as api from "./api.js";
 
 export const pollMs = 2000;
 export const sampleSpanMs = 5 * 60_000; // what plots show
+const rateSamples = 3;
 const samplesMax = sampleSpanMs / pollMs;
 const feedsMax = 2000; // asked for in one round; more are said to be there, and not drawn
 const eventsMax = 200;
@@ -17,9 +18,12 @@ export class Model {
     this.cluster = null;
     this.feeds = [];
     this.more = false;
-    this.samples = new Map(); // name → [{at, lag, rate}]
+    this.samples = new Map(); // name → [{at, epoch, changes, lag, rate}]
+    this.names = new Map(); // of every node that was ever seen, by id
     this.events = []; // newest first
+    this.seen = 0; // events, ever
     this.goneSince = null;
+    this.answers = false; // the node, though with a problem
     this.needsLogin = false;
     this.live = false; // the stream of events is open
     this.listeners = new Set();
@@ -63,6 +67,7 @@ export class Model {
       const [cluster, feeds] = await Promise.all([api.cluster(), this.allFeeds()]);
       this.cluster = cluster;
       this.feeds = feeds;
+      for (const node of cluster.nodes) this.names.set(node.id, node.name);
       this.sample();
       this.goneSince = null;
       this.stopEvents ??= api.events(kinds, (event) => this.heard(event), (open) => this.opened(open));
@@ -88,10 +93,12 @@ export class Model {
 
   failed(err) {
     if (err instanceof api.Problem && err.status === 401) {
+      this.goneSince = null; // it answers
       this.loggedOut();
       return;
     }
-    this.problem = err.message;
+    this.answers = err instanceof api.Problem;
+    this.problem = [err.message, err.cure].filter(Boolean).join(". ");
     this.goneSince ??= Date.now();
   }
 
@@ -110,21 +117,21 @@ export class Model {
       const name = nameOf(feed);
       seen.add(name);
       const list = this.samples.get(name) ?? [];
-      const last = list.at(-1);
-      const position = feed.checkpoint === undefined ? null : Number(feed.checkpoint);
-      const moved = last && position !== null && last.position !== null && at > last.at && feed.uid === last.uid;
-      list.push({
-        at, uid: feed.uid, position, lag: feed.lag_seconds ?? null,
-        rate: moved ? (Math.max(0, position - last.position) * 1000) / (at - last.at) : null,
-      });
+      const now = { at, epoch: feed.epoch, changes: feed.changes ?? null, lag: feed.checkpoint === undefined || feed.state === "paused" ? null : feed.lag_seconds ?? null };
+      list.push({ ...now, rate: rateOf(list, now) });
       if (list.length > samplesMax) list.shift();
       this.samples.set(name, list);
     }
     for (const name of this.samples.keys()) if (!seen.has(name)) this.samples.delete(name);
   }
 
+  nodeName(id) {
+    return this.names.get(id) ?? id;
+  }
+
   heard(event) {
-    this.events.unshift(event);
+    if (event.node_name) this.names.set(event.node, event.node_name);
+    this.events.unshift({ ...event, seen: ++this.seen });
     this.events.length = Math.min(this.events.length, eventsMax);
     this.changed("event");
     if (event.kind !== "fence") this.soon();
@@ -150,6 +157,13 @@ export class Model {
   last(feed, what) {
     return this.samples.get(nameOf(feed))?.at(-1)?.[what];
   }
+}
+
+/** rateOf is changes a second over some samples of one ownership, so that a plot shows a trend and no noise. */
+function rateOf(list, now) {
+  const first = list.slice(-rateSamples).find((sample) => sample.epoch === now.epoch && sample.changes !== null);
+  if (!first || now.changes === null || now.at <= first.at) return null;
+  return (Math.max(0, now.changes - first.changes) * 1000) / (now.at - first.at);
 }
 
 export function nameOf(feed) {

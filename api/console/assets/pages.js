@@ -1,201 +1,130 @@
-// The pages: the cluster with its changefeeds, and one changefeed.
+// The first page: the cluster, its nodes and its changefeeds.
 
-import * as api from "./api.js";
-import { feedActions, nodeActions } from "./actions.js";
-import { band, clock, colours, dot, duration, el, keyText, lag, plot, rate, state, when } from "./draw.js";
+import { nodeActions } from "./actions.js";
+import { clock, colours, count, dot, duration, el, keyText, lag, rate, state } from "./draw.js";
 import { nameOf, sampleSpanMs } from "./model.js";
+import { plot } from "./pictures.js";
 
-const rowsMax = 200; // spans listed one by one
 const feedRowsMax = 500;
-const fencesShown = 50;
+const eventsShown = 50;
+const plotSpanMin = 60_000; // a plot is of a minute at least, and grows to what is kept
 
 /** overview draws nodes and changefeeds. */
-export function overview(model, filter) {
-  const nodes = model.cluster.nodes;
+export function overview(model, filter, onFilter) {
+  const nodes = model.cluster.nodes.toSorted((a, b) => a.name.localeCompare(b.name, "en", { numeric: true }));
   const colour = colours(nodes.map((node) => node.name));
   return [
-    el("h1", {}, `Cluster ${model.cluster.cluster}`),
+    el("h1", {}, "Cluster ", model.cluster.cluster),
+    summary(model),
     el("section", { "aria-labelledby": "nodes" }, el("h2", { id: "nodes" }, "Nodes"),
       el("div", { class: "cards" }, nodes.map((node) => nodeCard(model, node, colour)))),
-    el("section", { "aria-labelledby": "feeds" }, el("h2", { id: "feeds" }, "Changefeeds"), feedTable(model, filter)),
-    el("section", { "aria-labelledby": "events" }, el("h2", { id: "events" }, "As it happens"), eventList(model.events.slice(0, fencesShown))),
+    el("section", { "aria-labelledby": "feeds" },
+      el("div", { class: "head" }, el("h2", { id: "feeds" }, "Changefeeds"), (model.feeds.length >= 10 || filter) && el("input", {
+        id: "filter", type: "search", placeholder: "Filter by name", "aria-label": "Filter changefeeds by name", oninput: onFilter,
+      })),
+      feedTable(model, filter, colour)),
+    el("section", { "aria-labelledby": "events" }, el("h2", { id: "events" }, "As it happens"), eventList(model, model.events.slice(0, eventsShown))),
   ];
 }
 
+const bad = ["failed", "stalled", "retrying"];
+
+/** summary says in one line whether anything is wrong. */
+function summary(model) {
+  const states = new Map();
+  for (const feed of model.feeds) states.set(feed.state, (states.get(feed.state) ?? 0) + 1);
+  const order = [...bad, "starting", "removing", "paused", "running"].filter((name) => states.has(name));
+  const rates = model.feeds.map((feed) => model.last(feed, "rate")).filter((value) => value !== null && value !== undefined);
+  const lags = model.feeds.filter((feed) => feed.state === "running").map((feed) => feed.lag_seconds).filter((value) => value !== undefined);
+  const item = (label, ...value) => el("div", {}, el("dt", {}, label), el("dd", {}, value));
+  return el("dl", { class: "summary" },
+    item("Changefeeds", order.length ? order.map((name) => el("span", { class: "tally" }, `${states.get(name)} `, state(name))) : "none"),
+    item("Changes a second", rates.length ? rate(rates.reduce((sum, value) => sum + value, 0)) : "–"),
+    item("Highest lag", lags.length ? lag(Math.max(...lags)) : "–"),
+    item("Coordinator", model.cluster.coordinator ? `${model.cluster.coordinator.name}, term ${model.cluster.coordinator.term}` : "nobody"));
+}
+
 function nodeCard(model, node, colour) {
-  const unreachable = node.unreachable?.length ? `can't reach ${node.unreachable.map((id) => nodeName(model, id)).join(", ")}` : "";
-  return el("article", { class: "card", "data-node": node.name },
-    el("h3", {}, dot(colour(node.name)), node.name, node.coordinator && el("span", { class: "badge" }, "coordinator")),
-    el("div", {}, state(node.liveness), " ", el("span", { class: "quiet" }, `${node.maintainers ?? "?"} maintainers, ${node.dispatchers ?? "?"} dispatchers`)),
-    el("div", { class: "quiet" }, `${node.version}, up ${duration(Date.now() - Date.parse(node.started))}`),
-    unreachable && el("div", { class: "error" }, unreachable),
-    model.admin() && el("div", { class: "actions" }, nodeActions(model, node)));
+  const unreachable = node.unreachable?.length ? `can't reach ${node.unreachable.map((id) => model.nodeName(id)).join(", ")}` : "";
+  return el("article", { class: "card node", "data-node": node.name, "data-key": node.id },
+    el("div", { class: "head" },
+      el("h3", {}, dot(colour(node.name)), node.name), node.liveness !== "alive" && state(node.liveness),
+      node.coordinator && el("span", { class: "badge" }, "coordinator"), el("span", { class: "spring" }),
+      model.admin() && nodeActions(model, node)),
+    el("div", {}, node.maintainers === undefined ? el("span", { class: "error" }, "does not answer")
+      : `${count(node.maintainers, "changefeed")}, ${count(node.dispatchers, "dispatcher")}`),
+    el("div", { class: "quiet" }, `${node.version}, up ${duration(Date.now() - Date.parse(node.started))}, ${node.http}`),
+    unreachable && el("div", { class: "error" }, unreachable));
 }
 
-function nodeName(model, id) {
-  return model.cluster?.nodes.find((node) => node.id === id)?.name ?? id;
-}
+const columns = ["Name", "State", "Owner", "Lag", "Changes/s", "Checkpoint"];
 
-function feedTable(model, filter) {
+function feedTable(model, filter, colour) {
   if (!model.feeds.length) {
     return el("p", { class: "quiet" }, "None yet. ", el("code", {}, "cdc-node changefeed create NAME --source URI --sink URI"), " makes one.");
   }
   const shown = model.feeds.filter((feed) => !filter || nameOf(feed).includes(filter));
-  const rows = shown.slice(0, feedRowsMax).map((feed) => el("tr", { "data-feed": nameOf(feed) },
-    el("td", {}, el("a", { href: `#/changefeeds/${encodeURIComponent(feed.namespace)}/${encodeURIComponent(feed.name)}` }, nameOf(feed))),
-    el("td", { "data-label": "State" }, state(feed.state)),
-    el("td", { "data-label": "Owner" }, feed.owner_name || "–"),
-    el("td", { "data-label": "Lag" }, lag(feed.lag_seconds), small(model, feed, "lag", "lag", (v) => lag(v ?? undefined))),
-    el("td", { "data-label": "Positions/s" }, rate(model.last(feed, "rate")), small(model, feed, "rate", "positions a second", rate)),
-    el("td", { class: "number", "data-label": "Checkpoint" }, feed.checkpoint ?? "–"),
-    el("td", { class: "wrap", "data-label": "Why" }, why(model, feed))));
   const rest = shown.length > feedRowsMax || model.more;
-  return el("div", { class: "scroll" }, el("table", { class: "stack" },
-    el("thead", {}, el("tr", {}, ["Name", "State", "Owner", "Lag", "Positions/s", "Checkpoint", "Why"].map((text) => el("th", { scope: "col" }, text)))),
-    el("tbody", {}, rows)),
+  return el("div", {}, el("table", { class: "stack feeds" },
+    el("thead", {}, el("tr", {}, columns.map((text) => el("th", { scope: "col", class: text === "Checkpoint" ? "number" : null }, text)))),
+    shown.slice(0, feedRowsMax).map((feed) => feedRows(model, feed, colour))),
   rest && el("p", { class: "quiet" }, "There are more: narrow it down with the filter, or use ", el("code", {}, "cdc-node changefeed list"), "."));
 }
 
-function small(model, feed, what, label, text) {
+/** feedRows are a row of figures, and where something is wrong a row that says what. */
+function feedRows(model, feed, colour) {
+  const reason = why(model, feed);
+  const figure = (what, text, label) => el("div", { class: "pair" }, el("span", {}, text), small(model, feed, what, label, text));
+  return el("tbody", { "data-feed": nameOf(feed), "data-key": `feed:${nameOf(feed)}` }, el("tr", {},
+    el("td", {}, el("a", { href: `#/changefeeds/${encodeURIComponent(feed.namespace)}/${encodeURIComponent(feed.name)}` },
+      el("span", { class: "namespace" }, `${feed.namespace}/`), feed.name)),
+    el("td", { "data-label": "State" }, state(feed.state)),
+    el("td", { "data-label": "Owner" }, feed.owner_name ? el("span", { class: "who" }, dot(colour(feed.owner_name)), feed.owner_name) : "–"),
+    el("td", { "data-label": "Lag" }, figure("lag", feed.state === "paused" ? "–" : lag(feed.lag_seconds), "lag")),
+    el("td", { "data-label": "Changes/s" }, figure("rate", rate(model.last(feed, "rate")), "changes a second")),
+    el("td", { class: "number", "data-label": "Checkpoint" }, feed.checkpoint ?? "–")),
+  reason && el("tr", { class: `why ${feed.state}` }, el("td", { colspan: columns.length }, reason)));
+}
+
+/** small is the plot of one figure of a changefeed. */
+export function small(model, feed, what, label, text, wide = false) {
   const samples = model.plotted(feed, what);
-  return plot(samples, { span: sampleSpanMs, label: `${label} of ${nameOf(feed)} in the last 5 minutes, now ${text(samples.at(-1)?.value)}` });
+  const known = samples.length ? samples.at(-1).at - samples[0].at : 0;
+  const span = Math.min(sampleSpanMs, Math.max(plotSpanMin, known));
+  return plot(samples, { span, wide, label: `${label} of ${nameOf(feed)} in the last ${duration(span)}, now ${text}` });
 }
 
 /** why says what is wrong with a changefeed, if anything is. */
-function why(model, feed) {
+export function why(model, feed) {
   if (feed.stalled) {
-    const where = [feed.stalled.node && `node ${nodeName(model, feed.stalled.node)}`, feed.stalled.span && `span ${keyText(feed.stalled.span.start) || "from the beginning"}`];
-    return [feed.stalled.reason, ...where].filter(Boolean).join(", ");
+    const where = [feed.stalled.node && `node ${model.nodeName(feed.stalled.node)}`, feed.stalled.span && `span ${keyText(feed.stalled.span.start) || "from the beginning"}`];
+    return el("span", {}, el("b", {}, "stalled: "), [feed.stalled.reason, ...where].filter(Boolean).join(", "));
   }
-  if (!feed.error) return "";
-  const next = feed.error.next_try ? `; next try at ${clock(feed.error.next_try)}` : "";
-  return el("span", { class: feed.state === "running" ? "quiet" : "error" }, `${feed.error.code}: ${feed.error.message}${next}`);
+  if (!feed.error) return null;
+  const next = feed.error.next_try ? ` Next try at ${clock(feed.error.next_try)}.` : "";
+  const message = feed.error.message.replace(`${feed.error.code}: `, "");
+  return el("span", { class: feed.state === "running" ? "quiet" : "" }, el("b", {}, `${feed.error.code} `), `${message}.${next}`);
 }
 
-function eventList(events) {
+/** eventList tells events, the newest first. */
+export function eventList(model, events) {
   if (!events.length) return el("p", { class: "quiet" }, "Nothing since this page was opened.");
-  return el("div", { class: "scroll" }, el("table", { class: "stack" },
-    el("thead", {}, el("tr", {}, ["At", "What", "Changefeed", "Detail"].map((text) => el("th", { scope: "col" }, text)))),
-    el("tbody", {}, events.map((event) => el("tr", { "data-event": event.kind },
-      el("td", { "data-label": "At" }, event.at ? clock(event.at) : ""), el("td", { "data-label": "What" }, event.kind),
-      el("td", { "data-label": "Changefeed" }, event.changefeed ?? ""), el("td", { class: "wrap", "data-label": "Detail" }, eventText(event)))))));
+  return el("ol", { class: "events" }, events.map((event) => el("li", { class: `on-${event.kind}`, "data-event": event.kind, "data-key": `event:${event.seen}` },
+    el("time", { class: "quiet" }, event.at ? clock(event.at) : ""), el("span", { class: "kind" }, event.kind),
+    event.changefeed && el("b", {}, event.changefeed), el("span", {}, eventText(model, event)))));
 }
 
-function eventText(event) {
-  const from = event.from ? `${event.from} → ` : "";
-  return [event.rule && `refused by ${event.rule}`, event.offered !== undefined && `offered ${event.offered}`,
-    event.held !== undefined && `held ${event.held}`, event.epoch && `epoch ${event.epoch}`,
-    (event.from || event.to) && `${from}${event.to ?? "nobody"}`, event.node && `on ${event.node}`, event.reason].filter(Boolean).join(", ");
-}
-
-/** Detail is the page of one changefeed. It asks for its cover and history itself. */
-export class Detail {
-  constructor(model, namespace, name) {
-    this.model = model;
-    this.id = { namespace, name };
-    this.spans = [];
-    this.past = [];
-    this.open = new Set(); // details that the reader unfolded
+function eventText(model, event) {
+  const named = (word) => model.nodeName(word);
+  switch (event.kind) {
+    case "fence":
+      return [`${event.rule} refused ${event.reason || "a message"}`, event.from && `from ${named(event.from)}`, event.node && `on ${named(event.node)}`,
+        `epoch ${event.offered ?? 0} was offered, ${event.held ?? 0} is held`].filter(Boolean).join(", ");
+    case "ownership":
+      return [event.to ? `${named(event.to)} owns it` : "nobody owns it", event.epoch && `epoch ${event.epoch}`, event.reason].filter(Boolean).join(", ");
+    case "node":
+      return `${event.node_name || named(event.node)} ${event.to ? `is ${event.to}` : "is gone"}`;
+    default:
+      return [event.to ? `${event.from ? `${event.from} → ` : ""}${event.to}` : "is gone", event.reason].filter(Boolean).join(", ");
   }
-
-  async refresh() {
-    const [spans, past] = await Promise.allSettled([api.spans(this.id), api.history(this.id)]);
-    this.trouble = spans.status === "rejected" ? spans.reason.message : "";
-    if (spans.status === "fulfilled") this.spans = spans.value.items;
-    if (past.status === "fulfilled") this.past = past.value.items;
-  }
-
-  draw() {
-    const { model } = this;
-    const feed = model.feed(this.id.namespace, this.id.name);
-    const back = el("p", {}, el("a", { href: "#/" }, "← All changefeeds"));
-    if (!feed) return [back, el("h1", {}, nameOf(this.id)), el("p", {}, "There is no changefeed of this name (any more).")];
-    const colour = colours(model.cluster.nodes.map((node) => node.name));
-    return [back,
-      el("h1", {}, nameOf(feed), " ", state(feed.state)),
-      model.admin() && el("div", { class: "actions" }, feedActions(model, feed)),
-      el("p", { class: "error" }, why(model, feed)),
-      this.figures(feed),
-      el("h2", {}, "Cover"), this.cover(colour),
-      el("h2", {}, "Ownership"), this.timeline(colour),
-      el("h2", {}, "Fence rejections"), this.fences(feed),
-      el("h2", {}, "Spec"), spec(feed)];
-  }
-
-  figures(feed) {
-    const figure = (label, value, picture) => el("div", { class: "card figure" }, el("b", {}, value), el("span", {}, label), picture);
-    return el("div", { class: "figures" },
-      figure("lag", lag(feed.lag_seconds), small(this.model, feed, "lag", "lag", (v) => lag(v ?? undefined))),
-      figure("positions a second", rate(this.model.last(feed, "rate")), small(this.model, feed, "rate", "positions a second", rate)),
-      figure("checkpoint", feed.checkpoint ?? "–"), figure("resolved", feed.resolved ?? "–"),
-      figure("epoch", feed.epoch ?? "–"), figure("owner", feed.owner_name || "nobody"));
-  }
-
-  cover(colour) {
-    if (this.trouble) return el("p", { class: "quiet" }, this.trouble);
-    if (!this.spans.length) return el("p", { class: "quiet" }, "No cover: nobody runs it now.");
-    const names = [...new Set(this.spans.map((span) => span.node_name || span.node || ""))].sort();
-    const count = (name) => this.spans.filter((span) => (span.node_name || span.node || "") === name).length;
-    return el("div", {}, band(this.spans, colour),
-      el("div", { class: "ends mono" }, el("span", {}, keyText(this.spans[0].start) || "the beginning"), el("span", {}, keyText(this.spans.at(-1).end) || "the end")),
-      el("div", { class: "legend" }, names.map((name) => el("span", {}, name ? dot(colour(name)) : "▨", `${name || "nobody"}: ${count(name)}`))),
-      this.fold("spans", `All ${this.spans.length} spans`, () => this.spanTable()));
-  }
-
-  fold(name, summary, inside) {
-    const open = this.open.has(name);
-    return el("details", {
-      open, ontoggle: (event) => {
-        this.open[event.target.open ? "add" : "delete"](name);
-        if (event.target.open !== open) this.model.changed("state");
-      },
-    }, el("summary", {}, summary), open && inside());
-  }
-
-  spanTable() {
-    return el("div", { class: "scroll" }, el("table", { class: "stack" },
-      el("thead", {}, el("tr", {}, ["From", "To", "Node", "Token", "State", "Checkpoint", "Lag"].map((text) => el("th", { scope: "col" }, text)))),
-      el("tbody", {}, this.spans.slice(0, rowsMax).map((span) => el("tr", {},
-        el("td", { class: "mono wrap", "data-label": "From" }, keyText(span.start) || "beginning"), el("td", { class: "mono wrap", "data-label": "To" }, keyText(span.end) || "end"),
-        el("td", { "data-label": "Node" }, span.node_name || span.node || "nobody"), el("td", { "data-label": "Token" }, span.epoch ? `${span.epoch}, ${span.seq ?? 0}` : "–"),
-        el("td", { "data-label": "State" }, span.state + (span.snapshot_rows ? ` (${span.snapshot_rows} of about ${span.snapshot_total ?? "?"} rows)` : "")),
-        el("td", { class: "number", "data-label": "Checkpoint" }, span.checkpoint ?? "–"), el("td", { "data-label": "Lag" }, lag(span.lag_seconds)))))),
-    this.spans.length > rowsMax && el("p", { class: "quiet" }, `The first ${rowsMax}; `, el("code", {}, "cdc-node changefeed spans"), " lists all."));
-  }
-
-  timeline(colour) {
-    if (!this.past.length) return el("p", { class: "quiet" }, "Nobody has owned it yet.");
-    const held = (one) => (one.until ? Date.parse(one.until) : Date.now()) - Date.parse(one.from);
-    const longest = Math.log1p(Math.max(...this.past.map(held), 1));
-    return el("div", { class: "scroll" }, el("table", { class: "stack", id: "timeline" },
-      el("thead", {}, el("tr", {}, ["Epoch", "Owner", "Why", "From", "Held for", "Final checkpoint"].map((text) => el("th", { scope: "col" }, text)))),
-      el("tbody", {}, this.past.map((one) => el("tr", { "data-epoch": one.epoch },
-        el("td", { class: "number", "data-label": "Epoch" }, one.epoch),
-        el("td", { "data-label": "Owner" }, one.owner ? [dot(colour(one.owner_name)), " ", one.owner_name] : "nobody"),
-        el("td", { "data-label": "Why" }, one.reason, one.ended && one.ended !== one.reason && ` (ended: ${one.ended})`,
-          one.unanswered && " (did not answer in time)"),
-        el("td", { "data-label": "From" }, when(one.from)),
-        el("td", { "data-label": "Held for" }, duration(held(one)), bar(Math.log1p(held(one)) / longest, colour(one.owner_name))),
-        el("td", { class: "number", "data-label": "Final checkpoint" }, one.final_checkpoint ?? (one.until ? "–" : "current")))))));
-  }
-
-  fences(feed) {
-    const list = this.model.events.filter((event) => event.kind === "fence" && event.changefeed === nameOf(feed)).slice(0, fencesShown);
-    if (!list.length) return el("p", { class: "quiet" }, "None since this page was opened. One is an old owner's message or write that was turned away.");
-    return eventList(list);
-  }
-}
-
-function bar(share, colour) {
-  const line = el("span", { class: "bar", "aria-hidden": "true" });
-  line.style.width = `${Math.max(2, share * 100)}%`;
-  line.style.background = colour;
-  return line;
-}
-
-function spec(feed) {
-  const rows = [["uid", feed.uid], ["source", feed.source], ["sink", feed.sink], ["start", feed.start], ["start position", feed.start_position],
-    ...Object.entries(feed.options ?? {}), ["created", feed.created && when(feed.created)], ["revision", feed.revision]];
-  return el("div", { class: "scroll" }, el("table", {}, el("tbody", {}, rows.filter(([, value]) => value).map(([name, value]) =>
-    el("tr", {}, el("th", { scope: "row" }, name), el("td", { class: "mono wrap" }, value))))));
 }
