@@ -49,10 +49,16 @@ type ownership struct {
 
 func (c *nodes) histories(name string) []ownership {
 	c.t.Helper()
+	return c.historiesVia(c.alive(), name)
+}
+
+// historiesVia asks one server for the ownerships, newest first.
+func (c *nodes) historiesVia(via *server, name string) []ownership {
+	c.t.Helper()
 	var list struct {
 		Items []ownership `json:"items"`
 	}
-	out := must(c.t, "changefeed", "history", name, "--server", c.alive().url(), "-o", "json")
+	out := must(c.t, "changefeed", "history", name, "--server", via.url(), "-o", "json")
 	require.NoError(c.t, json.Unmarshal([]byte(out), &list))
 	return list.Items
 }
