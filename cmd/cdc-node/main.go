@@ -2,6 +2,8 @@
 // subcommand; what they do is done by packages node, api/client and sink/file.
 package main
 
+//go:generate go test -run TestTheReferenceIsCurrent . -reference.write
+
 import (
 	"context"
 	"fmt"
