@@ -7,7 +7,7 @@ BIN := bin/cdc-node
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS := -s -w -X main.version=$(VERSION)
 
-.PHONY: build check lint generate unit test sim sim-check cover model mutants integration moves bench fuzz image compose-test release deploytest clean
+.PHONY: build check lint generate unit test sim sim-check cover model mutants integration moves bench bench-scale fuzz image compose-test release deploytest clean
 
 build: ## the binary, static
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN) ./cmd/cdc-node
@@ -40,6 +40,9 @@ test: ## all tests, installing what they need
 
 bench: ## speed against real baselines; writes docs/benchmarks.md, exits 1 below the table
 	$(GO) run ./bench
+
+bench-scale: ## 10,000 changefeeds and 1,000,000 spans on 100 nodes in one process; writes docs/benchmarks-scale.md
+	$(GO) run ./bench/scale
 
 sim-check: ## the simulation's own tests: the checker on bad histories, one seed one trace
 	$(GO) test -race -timeout 4m ./internal/sim -sim.seeds=10

@@ -102,7 +102,8 @@ func writeReport(path, loads, text string) error {
 Made by %smake bench%s on %s, %d processors, %s. Each row runs both sides as separate processes on the same etcd
 processes with the same keys, values and fsync, in turn (A B, B A, …), and judges the median of the rounds' ratios. A
 ratio holds over machines; the figures beside it are of this one, which had other work to do: %s.
-The command exits 1 if a row is below what it must be, or could not be run.
+The command exits 1 if a row is below what it must be, or could not be run. How it grows with changefeeds, spans and nodes is on
+[a page of its own](benchmarks-scale.md).
 
 %s
 What is measured:

@@ -158,5 +158,5 @@ func (c *Core) barrierOf(d *dispatcher) change.Position {
 // progressOf is what the watermark knows of a dispatcher.
 func progressOf(d *dispatcher) covered {
 	p := &d.progress
-	return covered{mark: p.Mark, resolved: p.Resolved, highest: p.Highest, order: p.Order, d: d}
+	return covered{mark: p.Mark, resolved: p.Resolved, highest: p.Highest, order: p.Order, token: d.token, d: d}
 }

@@ -3,6 +3,7 @@ package dispatcher
 import (
 	"fencerow/change"
 	"fencerow/changefeed"
+	"fencerow/fence"
 	"fencerow/message"
 )
 
@@ -31,7 +32,8 @@ type covered struct {
 	mark     change.Mark
 	resolved change.Position
 	highest  change.Position
-	order    uint64 // of the hold that it obeys
+	order    uint64      // of the hold that it obeys
+	token    fence.Token // of d, at hand: idle dispatchers have equal marks
 	d        *dispatcher
 }
 
@@ -199,7 +201,7 @@ func lower(a, b *covered) bool {
 	if c := a.mark.Compare(b.mark); c != 0 {
 		return c < 0
 	}
-	return a.d.token.OlderThan(b.d.token)
+	return a.token.OlderThan(b.token)
 }
 
 // tell sends one status to the owner at once, as the answer to what it asked. Without an owner that has bootstrapped
