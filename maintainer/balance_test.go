@@ -73,7 +73,7 @@ func (s *spread) takeover() {
 	next.core = NewCore(DefaultConfig("n1"), next.own)
 	s.b = next
 	s.b.nodes = s.nodes()
-	s.b.step(Started{})
+	s.b.step(Started{NodesChangedAt: s.changedAt})
 	s.answer()
 }
 
@@ -205,4 +205,23 @@ func TestBalanceMovesNothingTwiceWithoutAChangeOfNodes(t *testing.T) {
 		moved += s.balanced
 	}
 	require.Positive(t, moved)
+}
+
+func TestNodesAreTheSameUnlessOneComesOrGoesOrCanBeReachedOtherwise(t *testing.T) {
+	node := func(id string, liveness record.Liveness, cut ...changefeed.NodeID) record.Node {
+		return record.Node{ID: changefeed.NodeID(id), Liveness: liveness, Unreachable: cut}
+	}
+	were := Nodes{Revision: 1, Nodes: []record.Node{node("a", record.Alive), node("b", record.Alive)}}
+	same := Nodes{Revision: 9, Nodes: []record.Node{node("a", record.Alive), node("b", record.Alive)}}
+	require.True(t, same.SameAs(&were))
+	require.True(t, (&Nodes{}).SameAs(&Nodes{}))
+	for name, now := range map[string][]record.Node{
+		"one is gone":      {node("a", record.Alive)},
+		"one came":         {node("a", record.Alive), node("b", record.Alive), node("c", record.Alive)},
+		"another one":      {node("a", record.Alive), node("c", record.Alive)},
+		"one is drained":   {node("a", record.Alive), node("b", record.Draining)},
+		"a link is broken": {node("a", record.Alive, "b"), node("b", record.Alive)},
+	} {
+		require.False(t, (&Nodes{Nodes: now}).SameAs(&were), name)
+	}
 }

@@ -90,7 +90,7 @@ type Core struct {
 	nextBorders changefeed.Time
 	motions     []*motion
 	traffic     traffic
-	changedAt   changefeed.Time // when nodes came or went last, as far as this owner has seen
+	changedAt   changefeed.Time // when nodes came or went last, as far as this node has seen
 	nodesNoted  bool
 	splitKeys   [][]byte // where the spec wants borders
 	mergeKeys   [][]byte // where it wants none
@@ -135,6 +135,7 @@ func (c *Core) Step(now Now, in Input) []Effect {
 func (c *Core) take(in Input) {
 	switch in := in.(type) {
 	case Started:
+		c.changedAt = in.NodesChangedAt
 		c.become(phaseOpening)
 		c.ask(ReadRecords{})
 	case Ticked:

@@ -110,8 +110,8 @@ func (c *Core) moving(h *host) int {
 	return count
 }
 
-// noteNodes notes when nodes came or went, or can be reached again or no more. What was so when this owner began is no
-// change that it knows of.
+// noteNodes notes when nodes came or went, or can be reached again or no more. What happened before this owner began its
+// node has told it.
 func (c *Core) noteNodes() {
 	for _, h := range c.hosts {
 		away := h.gone || !h.answered || h.eviction.pending() || h.liveness != record.Alive || c.silent(h) || c.cutOff(h)

@@ -1,6 +1,8 @@
 package maintainer
 
 import (
+	"slices"
+
 	"fencerow/change"
 	"fencerow/changefeed"
 	"fencerow/fence"
@@ -93,13 +95,21 @@ type Nodes struct {
 	Nodes    []record.Node
 }
 
+// SameAs reports whether both name the same nodes, with the same liveness and the same links: that none has come or gone.
+func (n *Nodes) SameAs(other *Nodes) bool {
+	return slices.EqualFunc(n.Nodes, other.Nodes, func(a, b record.Node) bool {
+		return a.ID == b.ID && a.Liveness == b.Liveness && slices.Equal(a.Unreachable, b.Unreachable)
+	})
+}
+
 // Input is what happened. One of the types below.
 type Input interface{ input() }
 
 // The inputs of a maintainer core. Those with an Err answer the effect of the similar name.
 type (
-	// Started is the first input.
-	Started struct{}
+	// Started is the first input. NodesChangedAt is when nodes came or went last, as far as this node has seen, whoever was
+	// the owner; 0 if it has not seen any do so.
+	Started struct{ NodesChangedAt changefeed.Time }
 	// Ticked lets time pass. What arrived by Listened has been told before; 0: by now.
 	Ticked struct{ Listened changefeed.Time }
 	// HandoffRequested asks the owner of the epoch that it names to release.

@@ -92,6 +92,7 @@ type Host struct {
 // latest is what a maintainer that starts later is told too.
 type latest struct {
 	nodes     Nodes
+	changedAt changefeed.Time // when nodes came or went last; this one's coming is the first that it sees
 	handoffs  map[changefeed.ID]record.Handoff
 	evictions map[changefeed.UID]map[changefeed.NodeID]record.Eviction
 }
@@ -192,12 +193,25 @@ func (h *Host) EvictionDeleted(uid changefeed.UID, node changefeed.NodeID) {
 	}
 }
 
+// now reads the clock of the host and of its maintainers. It is never 0, which cores use for "never".
+func (h *Host) now() changefeed.Time { return changefeed.Time(time.Since(h.base) + time.Second) }
+
+// nodesChangedAt returns when nodes came or went last.
+func (h *Host) nodesChangedAt() changefeed.Time {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.latest.changedAt
+}
+
 // NodesChanged tells all node records as of a revision. It never blocks.
 func (h *Host) NodesChanged(nodes Nodes) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if nodes.Revision < h.latest.nodes.Revision {
 		return
+	}
+	if !nodes.SameAs(&h.latest.nodes) {
+		h.latest.changedAt = h.now()
 	}
 	h.latest.nodes = nodes
 	for _, r := range h.runners {

@@ -146,7 +146,7 @@ func (r *runner) run(parent context.Context) {
 	r.log.Info("became owner", zap.String("reason", string(r.own.Record.Reason)))
 	timer := time.NewTimer(r.core.Pause())
 	defer timer.Stop()
-	outcome := r.step(ctx, Started{})
+	outcome := r.step(ctx, Started{NodesChangedAt: r.host.nodesChangedAt()})
 	for outcome == 0 {
 		select {
 		case <-ctx.Done():
@@ -208,10 +208,8 @@ func (r *runner) close() {
 	}
 }
 
-// now is the moment of a step. It is never 0, which cores use for "never".
-func (r *runner) now() Now {
-	return Now{At: changefeed.Time(time.Since(r.host.base) + time.Second), Wall: time.Now().UTC()}
-}
+// now is the moment of a step.
+func (r *runner) now() Now { return Now{At: r.host.now(), Wall: time.Now().UTC()} }
 
 // step takes an input in and does what the core decided. It returns an outcome when the maintainer has ended.
 func (r *runner) step(ctx context.Context, in Input) Outcome {

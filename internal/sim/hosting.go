@@ -30,6 +30,7 @@ type maintainers struct {
 	config   maintainer.Config
 	runners  map[changefeed.ID]*runner
 	nodes    *maintainer.Nodes
+	changed  changefeed.Time // when nodes came or went last
 	handoffs map[changefeed.ID]record.Handoff
 	known    map[changefeed.ID]epochstore.Seen[record.Status]
 	waiting  []*statusRequest
@@ -126,7 +127,7 @@ func (m *maintainers) start(own maintainer.Ownership) {
 	r := &runner{host: m, life: m.life, own: own, core: maintainer.NewCore(m.config, own)}
 	m.runners[own.ID] = r
 	m.life.world.say("owner     %s of %v at epoch %d (%s)", m.life.id, own.ID, own.Record.Epoch, own.Record.Reason)
-	r.step(maintainer.Started{})
+	r.step(maintainer.Started{NodesChangedAt: m.changed})
 	r.news()
 	r.tick()
 }
@@ -138,6 +139,9 @@ func (m *maintainers) nodesChanged(known map[changefeed.NodeID]record.Node, revi
 	}
 	if m.nodes != nil && revision < m.nodes.Revision {
 		return
+	}
+	if m.nodes == nil || !list.SameAs(m.nodes) {
+		m.changed = m.life.clock.read().Add(time.Second)
 	}
 	m.nodes = &list
 	for _, id := range slices.SortedFunc(maps.Keys(m.runners), changefeed.ID.Compare) {
