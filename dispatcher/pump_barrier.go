@@ -8,6 +8,7 @@ import (
 
 	"fencerow/change"
 	"fencerow/sink"
+	"fencerow/source"
 )
 
 // What a dispatcher waits for at a barrier, as people are shown it.
@@ -61,6 +62,7 @@ func (a *attempt) obey(ctx context.Context) error {
 		pace := inTurn
 		if held.at != 0 {
 			pace = atOnce
+			a.hurry()
 		}
 		a.publish(pace, func(progress *Progress) { progress.Order = held.order })
 	}
@@ -68,6 +70,13 @@ func (a *attempt) obey(ctx context.Context) error {
 		return a.record(ctx, held.at)
 	}
 	return nil
+}
+
+// hurry asks a source that has nothing to tell how far it is, since others wait.
+func (a *attempt) hurry() {
+	if reader, ok := a.reader.(source.Hurrying); ok && a.pieces.mark().Before(change.At(a.limit)) {
+		reader.Hurry()
+	}
 }
 
 // record records the position in the sink, as the owner asked for. Crash before: nothing happened. Crash after, or an

@@ -31,6 +31,7 @@ type syncing struct {
 	read  retried             // asking it
 	due   changefeed.Time     // when the next barrier begins
 	count uint64              // recorded under this epoch
+	took  changefeed.Duration // the last of these, since it began
 
 	found   change.Position // where dispatchers of an earlier epoch stand, at the bootstrap
 	at      change.Position // where dispatchers are to stand; 0: there is no barrier
@@ -107,7 +108,7 @@ func (c *Core) onSyncRead(in SyncRead) {
 	s.read = retried{}
 	s.known, s.last = true, max(s.last, in.Position)
 	if s.at != 0 && s.last >= s.at { // fence:F24 maintainer: the sink's key says that it is done
-		s.count++
+		s.count, s.took = s.count+1, c.now.At.Sub(s.began)
 		c.endBarrier()
 	}
 }

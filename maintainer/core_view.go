@@ -35,7 +35,8 @@ type View struct {
 	Spans      int
 	Settled    bool // every span runs
 	SyncPoint  change.Position
-	SyncPoints uint64 // recorded under this epoch
+	SyncPoints uint64              // recorded under this epoch
+	SyncHeld   changefeed.Duration // for how long dispatchers were held for the newest of these
 }
 
 // Spans returns the cover in order; nothing before it is built.
@@ -68,7 +69,7 @@ func (c *Core) View(now changefeed.Time) View {
 	return View{
 		ID: c.own.ID, Epoch: c.epoch(), State: r.state, Checkpoint: r.checkpoint, Resolved: r.resolved,
 		Lag: r.heads.lag(r.checkpoint, now), Changes: r.changes, Bytes: r.bytes, Spans: r.spans,
-		Settled: c.cover != nil && len(c.cover.unsettled) == 0, SyncPoint: c.sync.last, SyncPoints: c.sync.count,
+		Settled: c.cover != nil && len(c.cover.unsettled) == 0, SyncPoint: c.sync.last, SyncPoints: c.sync.count, SyncHeld: c.sync.took,
 	}
 }
 

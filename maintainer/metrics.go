@@ -15,6 +15,7 @@ type Metrics struct {
 	changes  *prometheus.CounterVec
 	bytes    *prometheus.CounterVec
 	syncs    *prometheus.CounterVec
+	held     prometheus.Histogram
 	takeover prometheus.Histogram
 	dropped  prometheus.Counter
 	motions  *prometheus.CounterVec
@@ -47,6 +48,11 @@ func NewMetrics(registry prometheus.Registerer) (*Metrics, error) {
 		bytes:   counter("cdc_changefeed_bytes_total", "Bytes of changes written to the sink, on all nodes."),
 		syncs: counter("cdc_changefeed_sync_points_total",
 			"Sync points that the sink has recorded. With sync_point_interval it rises about as often while data moves."),
+		held: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name:    "cdc_sync_point_seconds",
+			Help:    "For how long dispatchers were held for a sync point, until the sink said that it is recorded. Growing: a span or the sink is slow.",
+			Buckets: prometheus.ExponentialBuckets(0.005, 2, 14),
+		}),
 		takeover: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "cdc_takeover_seconds", Help: "From becoming the owner until every span runs.",
 			Buckets: prometheus.ExponentialBuckets(0.01, 2, 14),
@@ -60,7 +66,7 @@ func NewMetrics(registry prometheus.Registerer) (*Metrics, error) {
 			Help: "Moves (drain, balance), splits (split, traffic) and merges (merge, quiet) of spans that this node's owners began.",
 		}, []string{"reason"}),
 	}
-	for _, one := range []prometheus.Collector{m.lag, m.epoch, m.state, m.changes, m.bytes, m.syncs, m.takeover, m.dropped, m.motions} {
+	for _, one := range []prometheus.Collector{m.lag, m.epoch, m.state, m.changes, m.bytes, m.syncs, m.held, m.takeover, m.dropped, m.motions} {
 		if err := registry.Register(one); err != nil {
 			return nil, wrap(err, "register metrics")
 		}
@@ -95,6 +101,7 @@ func (m *Metrics) observe(view View, last *metered) {
 	m.bytes.WithLabelValues(id.Namespace, id.Name).Add(float64(view.Bytes - last.bytes))
 	if view.SyncPoints > last.syncs {
 		m.syncs.WithLabelValues(id.Namespace, id.Name).Add(float64(view.SyncPoints - last.syncs))
+		m.held.Observe(view.SyncHeld.Seconds())
 	}
 	last.changes, last.bytes, last.syncs = view.Changes, view.Bytes, view.SyncPoints
 }

@@ -81,3 +81,7 @@ type Progressing interface {
 	// Progress returns false when no snapshot is being read.
 	Progress() (Progress, bool)
 }
+
+// Hurrying is implemented by readers that say only now and then how far a source without changes is, and can be asked to say so
+// soon. It may be called by any goroutine, and does not wait.
+type Hurrying interface{ Hurry() }

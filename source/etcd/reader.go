@@ -55,6 +55,7 @@ func (s *Source) Read(ctx context.Context, request source.Request) (source.Reade
 	return &reader{
 		source: s, life: life, cancel: cancel, span: whole(pieces), pieces: pieces,
 		buffer: buffer, room: newRoom(buffer / 4 * 3),
+		hurry: make(chan struct{}, 1),
 	}, nil
 }
 
@@ -75,6 +76,7 @@ type reader struct {
 	progress     progress
 
 	tail     *tail // once no snapshot is missing
+	hurry    chan struct{}
 	failedAt time.Time
 	lastFail time.Time
 	delay    time.Duration
@@ -84,6 +86,7 @@ type reader struct {
 var (
 	_ source.Reader      = (*reader)(nil)
 	_ source.Progressing = (*reader)(nil)
+	_ source.Hurrying    = (*reader)(nil)
 )
 
 // Next waits for the next event.
@@ -117,6 +120,14 @@ func (r *reader) Close() error {
 // Progress says how far the snapshot is.
 func (r *reader) Progress() (source.Progress, bool) { return r.progress.load() }
 
+// Hurry has the watch asked for its progress now.
+func (r *reader) Hurry() {
+	select {
+	case r.hurry <- struct{}{}:
+	default:
+	}
+}
+
 func (r *reader) step(ctx context.Context) (source.Event, error) {
 	for {
 		if r.snapshot == nil && slices.ContainsFunc(r.pieces, unread) {
@@ -142,6 +153,7 @@ func (r *reader) follow(ctx context.Context) (source.Event, error) {
 			lowest = min(lowest, piece.mark.Whole())
 		}
 		r.tail = newTail(r.source, r.span, r.room, int64(lowest))
+		r.tail.hurry = r.hurry
 	}
 	next, err := r.tail.read(lives{life: r.life, making: ctx}) //nolint:contextcheck // its streams live as long as the reader
 	if err != nil {

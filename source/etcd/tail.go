@@ -48,6 +48,7 @@ type tail struct {
 	tick    time.Duration
 	silent  time.Duration // for how long nothing was heard while waiting
 	patient time.Duration // how much of it is borne
+	hurry   chan struct{} // somebody waits for progress; nil: nobody can
 	greeted bool          // the caller was told where the head is
 }
 
@@ -246,6 +247,8 @@ func (t *tail) wait(over lives) error {
 		return context.Cause(over.making)
 	case <-over.life.Done():
 		return context.Cause(over.life)
+	case <-t.hurry:
+		return t.askNow()
 	case <-t.ticker.C:
 	}
 	for _, lane := range t.lanes {
@@ -268,6 +271,19 @@ func (t *tail) wait(over lives) error {
 		return errSilent
 	}
 	t.silent = 0
+	return nil
+}
+
+// askNow asks the lanes for progress without waiting for their turn, once for each time that somebody hurries.
+func (t *tail) askNow() error {
+	for _, lane := range t.lanes {
+		if !lane.created || lane.complete > t.readyTo {
+			continue
+		}
+		if err := lane.stream.requestProgress(); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 
