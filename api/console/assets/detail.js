@@ -54,7 +54,8 @@ export class Detail {
       card("Lag", shown, small(this.model, feed, "lag", "lag", shown, true)),
       card("Changes a second", speed, small(this.model, feed, "rate", "changes a second", speed, true)),
       card("Owner", feed.owner_name ? [dot(colour(feed.owner_name)), " ", feed.owner_name] : "nobody"),
-      card("Epoch", `${feed.epoch ?? "–"}`), card("Checkpoint", feed.checkpoint ?? "–"), card("Resolved", feed.resolved ?? "–"));
+      card("Epoch", `${feed.epoch ?? "–"}`), card("Checkpoint", feed.checkpoint ?? "–"), card("Resolved", feed.resolved ?? "–"),
+      feed.sync_point && card("Sync point", feed.sync_point));
   }
 
   cover(colour) {
