@@ -216,6 +216,9 @@ func prepared(t *testing.T, route string) (url string, header http.Header) {
 	if strings.HasPrefix(path, "/nodes") {
 		name = "n1"
 	}
+	if slices.Contains(atRoot, path) {
+		return server.URL + path, header
+	}
 	return server.URL + "/api/v1" + strings.NewReplacer("{namespace}", "default", "{name}", name).Replace(path), header
 }
 

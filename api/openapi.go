@@ -4,6 +4,7 @@ import (
 	"encoding"
 	"net/http"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -68,8 +69,14 @@ func operations() []operation {
 		{"DELETE", "/session", "Log a browser out.", nil, nil, http.StatusNoContent},
 		{"GET", "/events", "What happens, as it happens, as server-sent events: ownership, state, fence, node.", nil, shape.Event{}, http.StatusOK},
 		{"GET", "/openapi.json", "This document.", nil, nil, http.StatusOK},
+		{"GET", "/healthz", "Whether the loops turn; open to all.", nil, shape.Health{}, http.StatusOK},
+		{"GET", "/readyz", "Whether the node has a live session and current watches, else 503 with the reason; open to all.", nil, shape.Health{}, http.StatusOK},
+		{"GET", "/metrics", "Metrics, as Prometheus reads them.", nil, nil, http.StatusOK},
 	}
 }
+
+// atRoot are the paths that are not under /api/v1: what looks there knows no versions.
+var atRoot = []string{"/healthz", "/readyz", "/metrics"} //nolint:gochecknoglobals // read only
 
 type object = map[string]any
 
@@ -99,6 +106,12 @@ func openapiDocument(version string) object {
 			responses["204"] = object{"description": "no node of that name lives"}
 		}
 		documented := object{"summary": op.summary, "operationId": operationID(op), "responses": responses}
+		if slices.Contains(atRoot, op.path) {
+			documented["servers"] = []object{{"url": "/"}}
+		}
+		if op.path == "/readyz" {
+			responses["503"] = success
+		}
 		if op.request != nil {
 			documented["requestBody"] = object{"required": op.path != "/changefeeds/{namespace}/{name}/bump", "content": jsonContent(op.request, schemas)}
 		}

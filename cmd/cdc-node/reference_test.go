@@ -129,7 +129,7 @@ func flagRow(b *strings.Builder, f *pflag.Flag) {
 
 func fallbackOf(f *pflag.Flag) string {
 	switch f.DefValue {
-	case "false", "[]", "0":
+	case "false", "[]", "0", "0s":
 		return ""
 	default:
 		return value(f.DefValue)
@@ -143,7 +143,7 @@ func value(text string) string {
 	return "`" + text + "`"
 }
 
-func cell(text string) string { return strings.ReplaceAll(text, "|", "\\|") }
+func cell(text string) string { return strings.NewReplacer("|", "\\|", "<", "&lt;").Replace(text) }
 
 func oneParagraph(text string) string { return strings.Join(strings.Fields(text), " ") }
 
