@@ -181,11 +181,18 @@ func (r *reading) read(tasks context.Context) {
 func (r *reading) step(tasks context.Context, input Input) {
 	if in, ok := input.(DispatcherEnded); ok {
 		if failpoint.On {
-			failpoint.Trace("end", map[string]any{"epoch": in.Token.Epoch(), "seq": in.Token.Seq(), "uid": r.pumps[in.Token].start.UID})
+			failpoint.Trace("end", map[string]any{
+				"node": r.host.config.Node, "uid": r.pumps[in.Token].start.UID, "epoch": in.Token.Epoch(), "seq": in.Token.Seq(),
+			})
 		}
 		delete(r.pumps, in.Token)
 		r.log.Info("dispatcher ended", zap.Stringer("token", in.Token), zap.Stringer("mark", in.Progress.Mark),
 			zap.Bool("known", in.Progress.Known), faultField(in.Fault))
+	}
+	if in, ok := input.(Observed); failpoint.On && ok {
+		failpoint.Trace("known", map[string]any{
+			"node": r.host.config.Node, "namespace": r.id.Namespace, "name": r.id.Name, "uid": in.Record.UID, "epoch": in.Record.Epoch,
+		})
 	}
 	for _, effect := range r.core.Step(r.host.now(), input) {
 		r.execute(tasks, effect)
@@ -208,9 +215,6 @@ func (r *reading) execute(tasks context.Context, effect Effect) {
 	case Send:
 		r.host.config.Sender.Send(e.Envelope)
 	case Refused:
-		if failpoint.On {
-			failpoint.Trace("refused", map[string]any{"changefeed": r.id.String(), "rule": e.Refusal.Rule()})
-		}
 		r.host.config.Metrics.Refused(e.Refusal.Rule())
 		if tell := r.host.config.Rejected; tell != nil {
 			tell(Rejection{
@@ -296,7 +300,8 @@ func (r *reading) startPump(tasks context.Context, e StartPump) {
 	p.cancelContext = cancel
 	if failpoint.On {
 		failpoint.Trace("start", map[string]any{
-			"changefeed": r.id.String(), "uid": e.UID, "epoch": e.Token.Epoch(), "seq": e.Token.Seq(), "start": e.Span.Start, "end": e.Span.End,
+			"node": r.host.config.Node, "namespace": r.id.Namespace, "name": r.id.Name, "uid": e.UID,
+			"epoch": e.Token.Epoch(), "seq": e.Token.Seq(), "start": e.Span.Start, "end": e.Span.End,
 		})
 	}
 	r.log.Info("dispatcher starts", zap.Stringer("token", e.Token))

@@ -6,6 +6,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"fencerow/fence"
+	"fencerow/internal/failpoint"
 )
 
 // Metrics are what dispatcher hosts count. They are made once per process and outlive the hosts.
@@ -49,7 +50,12 @@ func NewMetrics(registerer prometheus.Registerer) *Metrics {
 }
 
 // Refused counts a refusal by a rule, as in "F9". All parts of a node count here. It may be called by any goroutine.
-func (m *Metrics) Refused(rule string) { m.rejections.WithLabelValues(rule).Inc() }
+func (m *Metrics) Refused(rule string) {
+	if failpoint.On {
+		failpoint.Trace("refused", rule)
+	}
+	m.rejections.WithLabelValues(rule).Inc()
+}
 
 // The fences of pumps and of the sinks that they write to, by their numbers.
 const (

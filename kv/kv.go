@@ -193,6 +193,25 @@ type Response struct {
 	Deleted int64  // delete
 }
 
+// Modified returns the mod revision of each key that the transaction read by itself, 0 if there was none.
+func (r *Result) Modified(txn Txn) map[string]int64 {
+	ops := txn.Then
+	if !r.Succeeded {
+		ops = txn.Else
+	}
+	out := map[string]int64{}
+	for i, op := range ops {
+		if op.Kind != OpGet || op.End != "" || i >= len(r.Responses) {
+			continue
+		}
+		out[op.Key] = 0
+		for _, pair := range r.Responses[i].Pairs {
+			out[op.Key] = pair.ModRevision
+		}
+	}
+	return out
+}
+
 // Range is a linearizable read.
 type Range struct {
 	Key      string

@@ -225,7 +225,7 @@ func (r *runner) step(ctx context.Context, in Input) Outcome {
 		switch effect := effect.(type) {
 		case Send:
 			if failpoint.On {
-				failpoint.Hold(ctx, failpoint.Send, func() string { return fmt.Sprintf("%T to %s", effect.Envelope.Body, effect.Envelope.To) })
+				hold(ctx, effect.Envelope)
 			}
 			r.host.deps.Sender.Send(effect.Envelope)
 		case Open:
@@ -241,6 +241,17 @@ func (r *runner) step(ctx context.Context, in Input) Outcome {
 		}
 	}
 	return 0
+}
+
+// hold waits at an armed failpoint, and tells of what is placed.
+func hold(ctx context.Context, env message.Envelope) {
+	failpoint.Hold(ctx, failpoint.Send, func() string { return fmt.Sprintf("%T of %v to %s", env.Body, env.ID, env.To) })
+	if place, ok := env.Body.(message.Place); ok {
+		failpoint.Trace("place", map[string]any{
+			"node": env.From, "to": env.To, "namespace": env.ID.Namespace, "name": env.ID.Name, "uid": env.UID,
+			"epoch": env.Epoch, "seq": place.Seq, "start": place.Span.Start, "end": place.Span.End,
+		})
+	}
 }
 
 // watch keeps the summary for others, and logs what changed.

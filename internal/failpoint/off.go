@@ -12,3 +12,6 @@ func Hold(ctx context.Context, _ string, _ func() string) context.Context { retu
 
 // Trace does nothing.
 func Trace(string, any) {}
+
+// Number returns 0.
+func Number() uint64 { return 0 }

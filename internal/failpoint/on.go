@@ -10,7 +10,6 @@ import (
 	"net"
 	"os"
 	"regexp"
-	"runtime/coverage"
 	"sync"
 	"time"
 )
@@ -28,18 +27,15 @@ type Order struct {
 	Match   string `json:"match,omitempty"`   // of Arm: a regular expression that the detail has to match
 	Disarm  string `json:"disarm,omitempty"`  // an arming
 	Release string `json:"release,omitempty"` // an arming that was hit
-	Cover   string `json:"cover,omitempty"`   // write coverage counters into this folder
 }
 
 // News is what a process tells, one JSON object a line.
 type News struct {
-	PID    int             `json:"pid,omitempty"`   // the first line
-	Done   string          `json:"done,omitempty"`  // an order, by its arming or folder, was carried out
-	Error  string          `json:"error,omitempty"` // of Done
-	Hit    string          `json:"hit,omitempty"`   // an arming
-	Detail string          `json:"detail,omitempty"`
-	Trace  string          `json:"trace,omitempty"` // what kind
-	Of     json.RawMessage `json:"of,omitempty"`
+	PID    int    `json:"pid,omitempty"`   // the first line
+	Done   string `json:"done,omitempty"`  // an order, by its arming, was carried out
+	Error  string `json:"error,omitempty"` // of Done
+	Hit    string `json:"hit,omitempty"`   // an arming
+	Detail string `json:"detail,omitempty"`
 }
 
 type armed struct {
@@ -64,8 +60,7 @@ func connect(path string) *points {
 	}
 	conn, err := net.Dial("unix", path)
 	if err != nil {
-		fmt.Fprintln(os.Stderr, "failpoint:", err)
-		os.Exit(1)
+		fail(err)
 	}
 	p.conn = conn
 	p.tell(News{PID: os.Getpid()})
@@ -111,8 +106,6 @@ func (p *points) do(order Order) (string, error) {
 		delete(p.waiting, order.Release)
 		close(waiting)
 		return order.Release, nil
-	case order.Cover != "":
-		return order.Cover, errors.Join(coverage.WriteMetaDir(order.Cover), coverage.WriteCountersDir(order.Cover))
 	}
 	return "", errors.New("an empty order")
 }
@@ -174,13 +167,4 @@ func Hold(ctx context.Context, point string, detail func() string) context.Conte
 	late, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	time.AfterFunc(lateMax, cancel)
 	return late
-}
-
-// Trace tells the test something.
-func Trace(kind string, of any) {
-	encoded, err := json.Marshal(of)
-	if err != nil {
-		encoded = fmt.Appendf(nil, "%q", err.Error())
-	}
-	all.tell(News{Trace: kind, Of: encoded})
 }

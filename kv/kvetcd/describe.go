@@ -3,6 +3,7 @@ package kvetcd
 import (
 	"strings"
 
+	"fencerow/internal/failpoint"
 	"fencerow/kv"
 )
 
@@ -25,4 +26,20 @@ func describe(txn kv.Txn) string {
 		}
 	}
 	return out.String()
+}
+
+// traceTxn tells that a transaction is handed to etcd's client, and returns what tells how it was answered. A request
+// that was invoked and never answered may have been done.
+func traceTxn(txn kv.Txn) func(result kv.Result, err error) {
+	number := failpoint.Number()
+	failpoint.Trace("txn", map[string]any{"n": number, "txn": txn})
+	return func(result kv.Result, err error) {
+		answer := map[string]any{"n": number}
+		if err != nil {
+			answer["error"] = err.Error()
+		} else {
+			answer["revision"], answer["succeeded"], answer["modified"] = result.Revision, result.Succeeded, result.Modified(txn)
+		}
+		failpoint.Trace("answer", answer)
+	}
 }
