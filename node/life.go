@@ -32,6 +32,7 @@ type life struct {
 	log     *zap.Logger
 	metrics *metrics
 
+	listener    net.Listener // of the peers, who close it when they ran
 	peers       *peer.Peers
 	dispatchers *dispatcher.Host
 	maintainers *maintainer.Host
@@ -68,15 +69,15 @@ func (p *process) newLife(ctx context.Context) (*life, error) {
 	}
 	l.statuses = records.NewStatuses(p.store, l.nodesKnown)
 	if err := l.build(ctx); err != nil {
-		return nil, errors.Join(err, session.Close(context.WithoutCancel(ctx)))
+		return nil, errors.Join(err, l.unlisten(), session.Close(context.WithoutCancel(ctx)))
 	}
 	return l, nil
 }
 
 func (l *life) build(ctx context.Context) error {
 	p := l.process
-	listener, err := p.takePeerListener(ctx)
-	if err != nil {
+	var err error
+	if l.listener, err = p.takePeerListener(ctx); err != nil {
 		return err
 	}
 	meta, err := l.store.Meta(ctx)
@@ -84,7 +85,7 @@ func (l *life) build(ctx context.Context) error {
 		return err
 	}
 	l.peers, err = peer.New(peer.Config{
-		NodeID: l.id, Cluster: p.config.Cluster, ClusterID: p.etcdID, Listener: listener, TLS: p.peerTLS(), Logger: l.log,
+		NodeID: l.id, Cluster: p.config.Cluster, ClusterID: p.etcdID, Listener: l.listener, TLS: p.peerTLS(), Logger: l.log,
 		Metrics: l.metrics.peer, Deliver: l.deliver,
 	})
 	if err != nil {
@@ -126,6 +127,14 @@ func (p *process) takePeerListener(ctx context.Context) (net.Listener, error) {
 	return listenTCP(ctx, "--peer-addr", p.config.PeerAddr)
 }
 
+// unlisten gives the port back of a life in which the peers never ran.
+func (l *life) unlisten() error {
+	if l.listener == nil {
+		return nil
+	}
+	return l.listener.Close()
+}
+
 // deliver takes a message from a peer to who it is for. It returns at once.
 func (l *life) deliver(envelope message.Envelope) {
 	if envelope.Body.Kind().Down() {
@@ -148,7 +157,7 @@ func (l *life) run(ctx context.Context) error {
 	}
 	if err != nil {
 		endWork(err)
-		return errors.Join(err, ignoreOver(group.Wait()), l.session.Close(context.WithoutCancel(ctx)))
+		return errors.Join(err, ignoreOver(group.Wait()), l.unlisten(), l.session.Close(context.WithoutCancel(ctx)))
 	}
 	for _, run := range []func(context.Context) error{
 		l.peers.Run, l.statuses.Run, l.epochs.Run, l.nodes.Run, l.handoffs.Run, l.drains.Run, l.evictions.Run, l.meta.Run,

@@ -68,7 +68,7 @@ func Dial(config Config) (*clientv3.Client, error) {
 	if logger == nil {
 		logger = zap.NewNop()
 	}
-	options := []grpc.DialOption{grpc.WithDisableRetry()}
+	options := []grpc.DialOption{grpc.WithDisableRetry(), grpc.WithChainUnaryInterceptor(askLeader)}
 	var tokens *tokenSource
 	if config.User != "" {
 		tokens = newTokenSource(config.User, config.Password)

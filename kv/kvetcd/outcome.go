@@ -23,7 +23,7 @@ func refusals() []error {
 		rpctypes.ErrRequestTooLarge, rpctypes.ErrTooManyRequests,
 		rpctypes.ErrUserEmpty, rpctypes.ErrUserNotFound, rpctypes.ErrAuthFailed, rpctypes.ErrPermissionDenied,
 		rpctypes.ErrRoleNotFound, rpctypes.ErrInvalidAuthToken, rpctypes.ErrAuthOldRevision, rpctypes.ErrAuthNotEnabled,
-		rpctypes.ErrNotCapable, rpctypes.ErrCorrupt,
+		rpctypes.ErrNotCapable, rpctypes.ErrCorrupt, rpctypes.ErrNoLeader, // see askLeader
 		rpctypes.Error(rpctypes.ErrGRPCNotSupportedForLearner), rpctypes.Error(rpctypes.ErrGRPCInvalidClientAPIVersion),
 	}
 }

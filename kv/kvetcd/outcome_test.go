@@ -72,7 +72,6 @@ func TestAMutationIsSentOnceWhateverTheAnswer(t *testing.T) {
 		"leader failed":                     {rpctypes.ErrGRPCTimeoutDueToLeaderFail, true},
 		"connection lost":                   {rpctypes.ErrGRPCTimeoutDueToConnectionLost, true},
 		"leader changed":                    {rpctypes.ErrGRPCLeaderChanged, true},
-		"no leader":                         {rpctypes.ErrGRPCNoLeader, true},
 		"server stopped":                    {rpctypes.ErrGRPCStopped, true},
 		"something else":                    {errors.New("what"), true},
 		"no space":                          {rpctypes.ErrGRPCNoSpace, false},

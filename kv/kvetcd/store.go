@@ -89,14 +89,19 @@ func (s *Store) Txn(ctx context.Context, txn kv.Txn) (kv.Result, error) {
 	if err := s.begin(ctx); err != nil {
 		return kv.Result{}, fmt.Errorf("kvetcd: txn not sent: %w", err)
 	}
+	answered := func(kv.Result, error) {}
 	if failpoint.On {
 		ctx = failpoint.Hold(ctx, failpoint.Txn, func() string { return describe(txn) })
+		answered = traceTxn(txn)
 	}
 	answer, err := s.client.Txn(ctx).If(compares...).Then(success...).Else(failure...).Commit()
 	if err != nil {
+		answered(kv.Result{}, err)
 		return kv.Result{}, mutationError("txn", err)
 	}
-	return decodeTxn(answer), nil
+	result := decodeTxn(answer)
+	answered(result, nil)
+	return result, nil
 }
 
 // Range reads, linearizably.
@@ -144,9 +149,21 @@ func (s *Store) Grant(ctx context.Context, ttl time.Duration) (kv.Lease, error) 
 
 // KeepAlive renews a lease once. The client library's own way tries again without a pause while etcd is away.
 func (s *Store) KeepAlive(ctx context.Context, id kv.LeaseID) (kv.Lease, error) {
-	if err := s.begin(ctx); err != nil {
-		return kv.Lease{}, fmt.Errorf("kvetcd: keep alive: %w", err)
+	var err error
+	for range leaderlessRenewals {
+		if err = s.begin(ctx); err != nil {
+			return kv.Lease{}, fmt.Errorf("kvetcd: keep alive: %w", err)
+		}
+		var lease kv.Lease
+		if lease, err = s.keepAlive(ctx, id); !leaderless(errors.Unwrap(err)) {
+			return lease, err
+		}
 	}
+	return kv.Lease{}, err
+}
+
+// keepAlive asks one member.
+func (s *Store) keepAlive(ctx context.Context, id kv.LeaseID) (kv.Lease, error) {
 	ctx, cancel := context.WithCancel(clientv3.WithRequireLeader(ctx))
 	defer cancel() // ends the stream
 	stream, err := s.lease.LeaseKeepAlive(ctx, grpc.WaitForReady(true))
