@@ -307,6 +307,8 @@ func FenceOf(key string, txn kv.Txn) int {
 		return slices.ContainsFunc(txn.Then, func(op kv.Op) bool { return op.Kind == kv.OpPut && strings.Contains(op.Key, folder) })
 	}
 	switch {
+	case strings.HasPrefix(key, claimsRoot) && puts("/syncs/"):
+		return 24
 	case strings.HasPrefix(key, claimsRoot) && strings.Contains(key, "/claims/"):
 		return 23
 	case strings.HasPrefix(key, claimsRoot) && puts("/syncs/"):
