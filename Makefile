@@ -30,7 +30,7 @@ unit: ## every package but the process suite, with the race detector
 	$(GO) test -timeout 4m ./sink/file # under the race detector it crashes at every fourth effect only, else at each
 
 integration: ## real processes: killed, stopped, restarted
-	$(GO) test -timeout 12m -count=1 -v ./integration/...
+	$(GO) test -timeout 12m -p 1 -count=1 -v $$($(GO) list ./integration/... | grep -v /integration/faults)
 
 moves: ## MOVES moves, with splits, merges, drains and restarts, under 2,000 changes a second: nothing twice, and p99 of the delay
 	$(GO) test -timeout 15m -count=1 -v ./integration -run TestEverythingMovesUnderLoad -moves $(MOVES)
@@ -81,3 +81,7 @@ compose-test: ## docker-compose.yml for real; skipped, loudly, where no containe
 
 clean:
 	rm -rf bin dist
+
+.PHONY: faults
+faults: ## FAULTS faults on real processes in network namespaces, each at a known place of the protocol; needs root
+	$(GO) test -timeout 60m -count=1 -v ./integration/faults -faults.n $(or $(FAULTS),300)

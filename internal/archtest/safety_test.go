@@ -21,13 +21,25 @@ var scenarios = []int{
 	42, 43, 44, 45, 46, 47, 48, 51, 52, 55, 57, 59, 63, 67,
 }
 
+// realScenarios are those that a real etcd or real processes must show.
+var realScenarios = []int{1, 2, 4, 5, 9, 10, 13, 14, 15, 16, 17, 22, 34, 40, 48, 49, 50, 51, 53, 54, 55, 64, 66, 67, 68, 69}
+
 // Each scenario is shown by something that there is.
 func TestTheSafetyCaseNamesWhatThereIs(t *testing.T) {
 	text, err := os.ReadFile(filepath.Join(root, "docs/safety.md"))
 	require.NoError(t, err)
+	first, second, found := strings.Cut(string(text), "## Scenarios on real etcd and real processes")
+	require.True(t, found)
+	allShown(t, first, scenarios)
+	allShown(t, second, realScenarios)
+}
+
+// allShown requires that the rows of a text show each scenario.
+func allShown(t *testing.T, text string, scenarios []int) {
+	t.Helper()
 	shown := map[int]int{}
 	row := regexp.MustCompile(`^\| (\d+) \| .* \| (.*) \|$`)
-	for line := range strings.SplitSeq(string(text), "\n") {
+	for line := range strings.SplitSeq(text, "\n") {
 		parts := row.FindStringSubmatch(line)
 		if parts == nil {
 			continue

@@ -1,0 +1,133 @@
+package faults
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// rate is how many changes a second are made in each cluster: enough that a batch is always on its way.
+const rate = 100
+
+// ineffectiveMax is how many of a hundred faults may have met nothing to do.
+const ineffectiveMax = 10
+
+// Faults on real processes, in clusters side by side: nothing lost, nothing twice, no effect of a stale owner, and how many
+// of the faults had something to do.
+func TestFaults(t *testing.T) {
+	plans, err := rotation(*faultsWanted, *seedWanted, *onlyWanted)
+	require.NoError(t, err)
+	t.Logf("seed %d, %d faults of %d × %d", *seedWanted, len(plans), len(faults), len(phases))
+	with := &shared{source: startEtcd(t, "source", 1)[0], sink: startEtcd(t, "sink", 1)[0]}
+	queue := &queue{plans: plans}
+	r := &report{refused: map[string]int{}}
+	t.Run("clusters", func(t *testing.T) {
+		for i := range max(1, *clustersWanted) {
+			t.Run(fmt.Sprintf("c%d", i+1), func(t *testing.T) {
+				t.Parallel()
+				members := 1
+				if i == 0 {
+					members = 3 // where etcd has a leader to lose
+				}
+				c := newCluster(t, with, fmt.Sprintf("c%d", i+1), members, nodesOfCluster)
+				c.startNodes()
+				c.create(rate)
+				for p, more := queue.next(members); more; p, more = queue.next(members) {
+					out := c.inject(p)
+					r.add(&out)
+					t.Logf("%d %v: %s, in flight %d, recovered in %v %s", p.number, p, out.victim, out.inFlight, out.recovery, out.problem)
+					if out.problem != "" {
+						r.object("%s: %v: %s", c.name, p, out.problem)
+						c.tell()
+					}
+				}
+				c.judge(r)
+			})
+		}
+	})
+	t.Logf("\n%s", r)
+	require.Empty(t, r.problems)
+	require.Len(t, r.outcomes, len(plans))
+	require.LessOrEqual(t, (len(plans)-r.effective())*100, ineffectiveMax*len(plans), "too many faults had no effect")
+	if *onlyWanted == "" {
+		require.Positive(t, r.refused["F23"], "no fence of the sink refused anything")
+	}
+}
+
+// queue hands the plans out. Those of an etcd's leader are for the cluster that has one to lose, which takes them first.
+type queue struct {
+	mu    sync.Mutex
+	plans []plan
+}
+
+func (q *queue) next(members int) (plan, bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	leader := func(p plan) bool { return p.fault.leader }
+	at := slices.IndexFunc(q.plans, func(p plan) bool { return !leader(p) })
+	if first := slices.IndexFunc(q.plans, leader); members > 1 && first >= 0 {
+		at = first
+	}
+	if at < 0 {
+		return plan{}, false
+	}
+	p := q.plans[at]
+	q.plans = slices.Delete(q.plans, at, at+1)
+	return p, true
+}
+
+// judge ends the cluster's run and judges all of it.
+func (c *cluster) judge(r *report) {
+	c.t.Helper()
+	log := c.finish()
+	for _, objection := range c.targets(log) {
+		r.object("%s: %s", c.name, objection)
+	}
+	if *keepWanted != "" {
+		c.keep()
+	}
+	w := c.world(log, c.cat())
+	facts, err := w.Judge()
+	if err != nil {
+		r.object("%s: %v", c.name, err)
+	}
+	requests := 0
+	for _, name := range []string{"copy", "files"} {
+		n, err := register(w, name)
+		if err != nil {
+			r.object("%s: %v", c.name, err)
+		}
+		requests += n
+	}
+	r.count(c.name, w)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.facts += facts
+	r.requests += requests
+}
+
+// tell logs what the nodes last said.
+func (c *cluster) tell() {
+	c.t.Helper()
+	for _, n := range c.nodes {
+		c.t.Logf("--- %s ---\n%s", n.name, n.last(30))
+	}
+}
+
+// keep leaves the histories where people can read them.
+func (c *cluster) keep() {
+	c.t.Helper()
+	require.NoError(c.t, os.MkdirAll(*keepWanted, 0o750))
+	for _, n := range c.nodes {
+		for _, path := range n.histories {
+			text, err := os.ReadFile(path)
+			require.NoError(c.t, err)
+			require.NoError(c.t, os.WriteFile(filepath.Join(*keepWanted, filepath.Base(path)), text, 0o600))
+		}
+	}
+}
