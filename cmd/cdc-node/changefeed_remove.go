@@ -2,8 +2,12 @@ package main
 
 import (
 	"context"
+	"fmt"
+	"io"
 
 	"github.com/spf13/cobra"
+
+	"fencerow/api/shape"
 )
 
 func newChangefeedRemove(c *common) *cobra.Command {
@@ -21,6 +25,9 @@ func newChangefeedRemove(c *common) *cobra.Command {
 					do = asked.ForceRemove
 				}
 				out, err := do(asked.ctx, asked.id)
+				if err == nil && force {
+					warnOfForce(cmd.ErrOrStderr(), out.Value)
+				}
 				if err != nil || !wait {
 					return out, err
 				}
@@ -35,4 +42,12 @@ func newChangefeedRemove(c *common) *cobra.Command {
 	cmd.Flags().BoolVar(&wait, "wait", false, "until it is gone and its name is free, at most --timeout")
 	cmd.Flags().BoolVar(&force, "force", false, "delete the records only; see above for what may still write")
 	return cmd
+}
+
+// warnOfForce says what may still write after the records are gone.
+func warnOfForce(w io.Writer, f shape.Changefeed) {
+	if f.OwnerName != "" {
+		_, _ = fmt.Fprintf(w, "%s: node %s may still write until it notices, at most its session's TTL\n", f.ID(), f.OwnerName)
+	}
+	_, _ = fmt.Fprintf(w, "%s: what it kept in its source and its sink stays there\n", f.ID())
 }

@@ -105,6 +105,9 @@ func (a *asking) howFar(ctx context.Context, f shape.Changefeed, target change.P
 			return text + fmt.Sprintf("read %d of about %d rows", rows, max(rows, total))
 		}
 	}
+	if f.Error != nil {
+		text += string(f.Error.Code) + ", "
+	}
 	text += "checkpoint " + position(f.Checkpoint)
 	if target > 0 {
 		text += " of " + target.String()
