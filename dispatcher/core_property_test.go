@@ -27,6 +27,9 @@ type model struct {
 	number   uint64
 	acked    int
 	finished bool
+
+	told  map[fence.Token]HoldPump // the last of each
+	obeys map[fence.Token]Progress // what it reported last
 }
 
 func newModel() *model {
@@ -34,6 +37,7 @@ func newModel() *model {
 		core: NewCore(CoreConfig{ID: testID, Node: "host"}), now: 1,
 		running: map[fence.Token]changefeed.Span{}, uids: map[fence.Token]changefeed.UID{},
 		covered: map[fence.Token]bool{}, started: map[fence.Token]bool{}, stopped: map[fence.Token]bool{},
+		told: map[fence.Token]HoldPump{}, obeys: map[fence.Token]Progress{},
 	}
 }
 
@@ -46,6 +50,7 @@ func (m *model) step(t *rapid.T, input Input) {
 		if _, runs := m.running[in.Token]; runs && !m.stopped[in.Token] {
 			m.covered[in.Token] = true
 		}
+		m.obeys[in.Token] = in.Progress
 	case Evicted:
 		if m.void.OlderThan(in.Token) {
 			m.void = in.Token
@@ -91,6 +96,9 @@ func (m *model) check(effect Effect) error {
 		}
 		m.started[e.Token] = true
 		m.running[e.Token], m.uids[e.Token] = e.Span, e.UID
+		m.told[e.Token] = HoldPump{Token: e.Token, Order: e.Order, At: e.Hold}
+	case HoldPump, SyncPump:
+		return m.checkHold(effect)
 	case StopPump:
 		return m.ends(e.Token)
 	case CancelPump:
@@ -106,6 +114,37 @@ func (m *model) check(effect Effect) error {
 		m.asked = append(m.asked, e.Request)
 	case Send:
 		return m.checkSend(e.Envelope, held)
+	}
+	return nil
+}
+
+// checkHold: what a pump is told of barriers only goes on, and only one that says that it stands there is to record it.
+func (m *model) checkHold(effect Effect) error {
+	switch e := effect.(type) {
+	case HoldPump:
+		before, runs := m.told[e.Token]
+		if _, running := m.running[e.Token]; !running || !runs || e.Order < before.Order || e.Order == before.Order && e.At != before.At {
+			return fmt.Errorf("tells %v %+v after %+v", e.Token, e, before)
+		}
+		m.told[e.Token] = e
+	case SyncPump:
+		progress := m.obeys[e.Token]
+		if told := m.told[e.Token]; told.At != e.At || progress.Order != told.Order || progress.Mark != change.At(e.At) {
+			return fmt.Errorf("has %v record %d, which was told %+v and is at %+v", e.Token, e.At, told, progress)
+		}
+	}
+	return nil
+}
+
+// checkHeld: a host that says that all obey a decision says so of dispatchers that were told of it, and have said that they obey.
+func (m *model) checkHeld(held message.Held) error {
+	if held.Number == 0 {
+		return nil
+	}
+	for token := range m.covered {
+		if told := m.told[token]; told.At != held.Position || m.obeys[token].Order != told.Order || held.Position == 0 {
+			return fmt.Errorf("says %+v while %v was told %+v and obeys %d", held, token, told, m.obeys[token].Order)
+		}
 	}
 	return nil
 }
@@ -148,7 +187,7 @@ func (m *model) checkSend(envelope message.Envelope, held fence.Claimant) error 
 	if set != beat.Set {
 		return fmt.Errorf("heartbeat of %d dispatchers, %d are claimed and go on", beat.Set.Count, set.Count)
 	}
-	return nil
+	return m.checkHeld(beat.Held)
 }
 
 // TestRandomInputs holds the invariants of the core over random inputs: lost, late, repeated and forged ones.
@@ -197,7 +236,15 @@ func (m *model) draw(t *rapid.T) Input {
 		request := rapid.SampledFrom(m.asked).Draw(t, "request")
 		return RecordAnswer{Request: request, Record: kept, Found: rapid.Bool().Draw(t, "found")}
 	case "report":
-		return Reported{Token: m.one(t, token), Progress: Progress{Claimed: true, Known: true, Mark: change.At(5)}}
+		reporter := m.one(t, token)
+		progress := Progress{Claimed: true, Known: true, Mark: change.At(5), Order: m.obeys[reporter].Order}
+		if rapid.IntRange(0, 2).Draw(t, "obeys") > 0 {
+			progress.Order = m.told[reporter].Order
+		}
+		if rapid.Bool().Draw(t, "far") {
+			progress.Mark = change.At(9)
+		}
+		return Reported{Token: reporter, Progress: progress}
 	case "ended":
 		return DispatcherEnded{Token: m.one(t, token), Fenced: rapid.Bool().Draw(t, "fenced")}
 	case "evict":
@@ -239,6 +286,9 @@ func (m *model) drawBody(t *rapid.T, token fence.Token) message.Body {
 	case "bootstrap":
 		return message.Bootstrap{SpecRevision: 1}
 	case "place":
+		if rapid.IntRange(0, 3).Draw(t, "with a barrier") == 0 {
+			return message.Place{Seq: token.Seq(), Span: span, Barrier: drawBarrier(t)}
+		}
 		return message.Place{Seq: token.Seq(), Span: span}
 	case "stop":
 		stopped := m.one(t, token)
@@ -246,8 +296,16 @@ func (m *model) drawBody(t *rapid.T, token fence.Token) message.Body {
 	case "close":
 		return message.Close{Removed: rapid.IntRange(0, 3).Draw(t, "removed") == 0}
 	case "barrier":
-		return message.Barrier{Position: 9, Action: message.BarrierStop}
+		return drawBarrier(t)
 	default:
 		return message.ListStatuses{}
+	}
+}
+
+func drawBarrier(t *rapid.T) message.Barrier {
+	return message.Barrier{
+		Number:   rapid.Uint64Range(0, 4).Draw(t, "number"),
+		Position: change.Position(rapid.SampledFrom([]uint64{0, 5, 9, 9, 9}).Draw(t, "position")),
+		Action:   message.BarrierAction(rapid.IntRange(0, 4).Draw(t, "action")), //nolint:gosec // small
 	}
 }

@@ -25,9 +25,12 @@ func newSinkCat() *cobra.Command {
 			"source as it was at one position. The option sync_point_interval of a changefeed has it record them.",
 		Example: "  cdc-node sink cat file:///var/lib/orders --follow",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			uri, err := endpoint.Parse(args[0], endpoint.Policy{Field: "URI", Schemes: []endpoint.Scheme{endpoint.File}})
+			uri, err := endpoint.Parse(args[0], endpoint.Policy{Field: "URI", Schemes: []endpoint.Scheme{endpoint.File, endpoint.Etcd}})
 			if err != nil {
 				return err
+			}
+			if uri.Scheme == endpoint.Etcd {
+				return keepsNoChanges(uri)
 			}
 			config := file.ReaderConfig{Directory: string(uri.Path), Mode: file.ReadPresent}
 			if follow {
@@ -50,6 +53,15 @@ func newSinkCat() *cobra.Command {
 	cmd.Flags().StringVar(&syncPoint, "sync-point", "", "a recorded position, or last: print everything up to it, and nothing above")
 	cmd.Flags().BoolVar(&follow, "follow", false, "wait for more, until Ctrl-C")
 	return cmd
+}
+
+// keepsNoChanges says how a copy is read.
+func keepsNoChanges(uri endpoint.URI) error {
+	return &changefeed.Fault{
+		Code: changefeed.CodeRequestInvalid, Field: "URI", Value: uri.String(), Detail: "is a copy, which keeps what the source held and not the changes",
+		Cure: "read its prefix with etcdctl get --prefix; as of a sync point, with the --rev that is the mod_revision of " +
+			"/cdc-claims/<cluster id>/<namespace>/<name>/syncs/<position>",
+	}
 }
 
 // wanted is which part of what is there is printed.

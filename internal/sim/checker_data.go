@@ -191,7 +191,7 @@ func (c *Checker) exactlyOnce(feed *feed, written Written) error {
 			next++
 		}
 	}
-	if !seen && feed.later > 0 && (next >= len(all) || c.source[all[next]].Position != written.Position) {
+	if !seen && feed.later > 0 && (next >= len(all) || !c.source[all[next]].is(written)) {
 		for next < len(all) && c.source[all[next]].Position <= feed.later {
 			next++
 		}
@@ -207,6 +207,11 @@ func (c *Checker) exactlyOnce(feed *feed, written Written) error {
 	feed.last[written.Key] = next + 1
 	feed.applied[all[next]] = true
 	return nil
+}
+
+// is reports whether this change may be the one that was written. A sink keeps no position of what it has deleted.
+func (s SourceFact) is(written Written) bool {
+	return s.Deleted == written.Deleted && (s.Deleted || s.Position == written.Position)
 }
 
 // covered: every change at or below a stored checkpoint is in the sink, and a range that nobody has brought so far holds

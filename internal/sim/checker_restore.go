@@ -10,7 +10,8 @@ import (
 func (c *Checker) restore() {
 	c.restoring = true
 	c.candidates, c.evicted = map[string]int64{}, map[evictedKey]fence.Token{}
-	for _, name := range c.names { // each by itself
+	c.known = map[knownKey]fence.Claimant{} // a host that asks the records is told an epoch of before again
+	for _, name := range c.names {          // each by itself
 		*name = named{head: name.head}
 	}
 	for _, feed := range c.feeds { // each by itself
