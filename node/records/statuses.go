@@ -88,6 +88,9 @@ func (s *Statuses) next(ctx context.Context) ([]statusRequest, bool) {
 		}
 	}
 	for len(batch) < statusBatchMax {
+		if whole := len(batch)%epochstore.StatusesPerTxnMax == 0; whole && len(s.waiting) < epochstore.StatusesPerTxnMax {
+			return batch, true // what would be a small transaction more waits for others
+		}
 		select {
 		case request := <-s.waiting:
 			take(request)
