@@ -2,7 +2,9 @@ package dispatcher
 
 import (
 	"context"
+	"sync"
 
+	"fencerow/change"
 	"fencerow/sink"
 )
 
@@ -17,9 +19,10 @@ func (a *attempt) stage(ctx context.Context, batch sink.Batch) error {
 		return err
 	}
 	a.waits(waitsForLog)
+	a.publish(inTurn, func(progress *Progress) { progress.Highest = max(progress.Highest, batch.To.Position) })
 	ready, stop := context.WithCancel(ctx)
 	defer stop()
-	defer a.watchOrders(ready, stop)()
+	defer a.watchWaiting(ready, stop, batch.To.Position)()
 	err := staged.Await(ready, batch)
 	switch {
 	case err == nil:
@@ -44,4 +47,42 @@ func (a *attempt) keep(ctx context.Context, staged sink.Staged, batch sink.Batch
 		return ofSink(err)
 	}
 	return nil
+}
+
+// watchWaiting has a stop end the wait, and a barrier heard in it: where it holds below the batch that waits, the owner has to
+// learn of that batch, and raise it; those that the batch waits for would else be held for ever.
+func (a *attempt) watchWaiting(ctx context.Context, stop context.CancelFunc, to change.Position) func() {
+	var watch sync.WaitGroup
+	over, end := context.WithCancel(ctx)
+	watch.Go(func() {
+		for {
+			if a.stopsNow() {
+				stop()
+				return
+			}
+			a.hear(to)
+			select {
+			case <-a.ordered:
+			case <-over.Done():
+				return
+			}
+		}
+	})
+	return func() {
+		end()
+		watch.Wait()
+	}
+}
+
+// hear takes in where to hold while a batch waits that reaches to a position.
+func (a *attempt) hear(to change.Position) {
+	held := a.heldAt()
+	if held.order == a.obeyed {
+		return
+	}
+	a.obeyed, a.limit = held.order, 0
+	if held.at != 0 {
+		a.limit = max(held.at, to)
+	}
+	a.publish(atOnce, func(progress *Progress) { progress.Order = held.order })
 }

@@ -2,6 +2,7 @@ package dispatcher
 
 import (
 	"context"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -97,6 +98,30 @@ func TestAStopEndsTheWaitAndLeavesNothingUnknown(t *testing.T) {
 	})
 }
 
+// A barrier below a batch that waits is heard while it waits: the owner learns how far it has to raise it.
+func TestABatchThatWaitsIsToldToABarrier(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b, s := stagedBed(t)
+		defer b.stop()
+		b.place(1, "-")
+		for i := range 9 {
+			b.source.put(keyOf(i))
+		}
+		pass(time.Minute)
+		staged := s.staged[len(s.staged)-1]
+		b.barrier(1, 3, message.BarrierStop)
+		pass(time.Second)
+		held := b.heldLast()
+		require.Equal(t, uint64(1), held.Number, "it obeys")
+		require.GreaterOrEqual(t, held.Highest, staged)
+		b.barrier(1, held.Highest, message.BarrierStop)
+		close(s.gate)
+		pass(time.Second)
+		require.Equal(t, change.At(held.Highest), b.last(fence.Mint(7, 1)).Mark)
+	})
+}
+
 // TestF21NothingIsStagedWithoutRight: the log is written to as the sink is.
 func TestF21NothingIsStagedWithoutRight(t *testing.T) {
 	t.Parallel()
@@ -111,4 +136,16 @@ func TestF21NothingIsStagedWithoutRight(t *testing.T) {
 	p.revoked.Store(true)
 	require.ErrorIs(t, a.write(t.Context(), sink.Batch{To: change.At(9)}, 9), errRevoked)
 	require.Empty(t, s.staged)
+}
+
+// heldLast is what the last heartbeat said of a barrier.
+func (b *bed) heldLast() message.Held {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, envelope := range slices.Backward(b.sent) {
+		if beat, ok := envelope.Body.(message.Heartbeat); ok {
+			return beat.Held
+		}
+	}
+	return message.Held{}
 }
