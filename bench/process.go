@@ -216,8 +216,13 @@ func (n *node) call(ctx context.Context, method, path string, body, into any) er
 
 // create makes a changefeed.
 func (n *node) create(ctx context.Context, name, source, sink, start string) error {
-	return n.call(ctx, http.MethodPost, "/api/v1/changefeeds",
-		map[string]any{"name": name, "source": source, "sink": sink, "start": start}, nil)
+	return n.createWith(ctx, name, map[string]any{"source": source, "sink": sink, "start": start})
+}
+
+// createWith creates a changefeed with what the request has beside its name.
+func (n *node) createWith(ctx context.Context, name string, request map[string]any) error {
+	request["name"] = name
+	return n.call(ctx, http.MethodPost, "/api/v1/changefeeds", request, nil)
 }
 
 // running waits until a changefeed runs.

@@ -44,6 +44,10 @@ var rows = []row{ //nolint:gochecknoglobals // a table
 	{name: "gate", what: "admission by the gate", must: "≤ 50 ns, no allocation", bound: 50, unit: "ns", measure: gate},
 	{name: "alive", what: "`session.Alive`", must: "≤ 500 ns, no allocation", bound: 500, unit: "ns", measure: alive},
 	{
+		name: "redo", what: "etcd → etcd with a redo log, single-key puts, 200 B, backlog of 50,000", baseline: "the same without",
+		must: "≥ 0.5 ×", bound: 0.5, atLeast: true, unit: "s", measure: redoLog,
+	},
+	{
 		name: "memory", what: "peak resident memory while 1,000,000 changes behind, slow sink", must: "≤ 256 MiB", bound: 256,
 		unit: "MiB", measure: memory,
 	},
