@@ -1,6 +1,7 @@
 package integration
 
 import (
+	"archive/zip"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -61,14 +62,14 @@ func (a *authority) write(name, kind string, der []byte) string {
 	return path
 }
 
-// issue returns the PEM files of a certificate for loopback, good for both ends of a connection.
-func (a *authority) issue(name string) (cert, key string) {
+// issue returns the PEM files of a certificate for loopback and the node of a name, good for both ends of a connection.
+func (a *authority) issue(name string, also ...string) (cert, key string) {
 	a.t.Helper()
 	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	require.NoError(a.t, err)
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: name}, NotBefore: time.Now().Add(-time.Hour),
-		NotAfter: time.Now().Add(time.Hour), KeyUsage: x509.KeyUsageDigitalSignature, DNSNames: []string{"localhost"},
+		NotAfter: time.Now().Add(time.Hour), KeyUsage: x509.KeyUsageDigitalSignature, DNSNames: append(also, name, "localhost"),
 		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback},
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
 	}
@@ -164,11 +165,11 @@ func TestSecuredCluster(t *testing.T) {
 		require.NoError(t, os.WriteFile(filepath.Join(a.dir, role), []byte(tokenSecret+"-"+role+"\n"), 0o600))
 	}
 	t.Setenv("COPIER_PASSWORD", dataPassword)
-	cert, key := a.issue("node")
 	clientCert, clientKey := a.issue("node-etcd")
 	c := &nodes{t: t, etcd: control}
 	for i := range 3 {
 		s := &server{name: fmt.Sprintf("n%d", i+1), http: freeAddr(t)}
+		cert, key := a.issue(s.name)
 		s.args = []string{
 			"server", "--name", s.name, "--etcd", control.endpoint, "--http-addr", s.http, "--peer-addr", freeAddr(t),
 			"--session-ttl", sessionTTL.String(), "--data-dir", t.TempDir(), "--log-format", "json", "--log-level", "debug",
@@ -334,6 +335,11 @@ func TestSecuredCluster(t *testing.T) {
 		_, metrics := fetch(c.all[i], http.MethodGet, "/metrics", tokenSecret+"-viewer")
 		seen.WriteString(metrics)
 	})
+	for i, s := range c.all {
+		if !isClosed(s.exited) {
+			seen.WriteString(everyAnswer(t, func(path string) (int, string) { return fetch(c.all[i], http.MethodGet, path, tokenSecret+"-admin") }))
+		}
+	}
 	// Nothing that anybody can read has a secret.
 	got, err := control.client.Get(t.Context(), "/cdc/", clientv3.WithPrefix())
 	require.NoError(t, err)
@@ -352,6 +358,49 @@ func TestSecuredCluster(t *testing.T) {
 		require.NotContains(t, seen.String(), secret)
 	}
 	require.Contains(t, seen.String(), "${env:COPIER_PASSWORD}", "references are shown as they were written")
+}
+
+// everyAnswer is all that a node tells an admin, by the routes that its own document names: also the dump, unpacked, and the
+// metrics.
+func everyAnswer(t *testing.T, get func(path string) (int, string)) string {
+	t.Helper()
+	var all strings.Builder
+	_, text := get("/api/v1/openapi.json")
+	var document struct {
+		Paths map[string]map[string]any `json:"paths"`
+	}
+	require.NoError(t, json.Unmarshal([]byte(text), &document))
+	require.Greater(t, len(document.Paths), 10)
+	paths := []string{"/metrics", "/", "/debug/pprof/goroutine?debug=1"}
+	for path, methods := range document.Paths {
+		if methods["get"] != nil && !strings.HasSuffix(path, "/events") { // which has no end
+			path = strings.NewReplacer("{namespace}", "default", "{ns}", "default", "{name}", "copy").Replace(path)
+			if !strings.HasPrefix(path, "/healthz") && !strings.HasPrefix(path, "/readyz") && !strings.HasPrefix(path, "/metrics") &&
+				!strings.HasPrefix(path, "/api/") {
+				path = "/api/v1" + path
+			}
+			paths = append(paths, path)
+		}
+	}
+	dumped := false
+	for _, path := range paths {
+		status, body := get(path)
+		require.Equal(t, http.StatusOK, status, "%s: %s", path, body)
+		all.WriteString(body)
+		archive, err := zip.NewReader(strings.NewReader(body), int64(len(body)))
+		if err != nil {
+			continue
+		}
+		for _, packed := range archive.File {
+			file, err := packed.Open()
+			require.NoError(t, err)
+			_, err = io.Copy(&all, file)
+			require.NoError(t, err)
+			dumped = true
+		}
+	}
+	require.True(t, dumped, "the dump was among %v", paths)
+	return all.String()
 }
 
 func clusterOf(t *testing.T, m *member) uint64 {

@@ -143,7 +143,7 @@ func TestCertificatesAreReadAgain(t *testing.T) {
 	cert, key := filepath.Join(a.dir, "alone.pem"), filepath.Join(a.dir, "alone-key.pem")
 	require.NoError(t, os.WriteFile(cert, []byte("-----BEGIN CERT"), 0o600))
 	require.Equal(t, "alone", shown(), "half written")
-	freshCert, freshKey := a.issue("renewed")
+	freshCert, freshKey := a.issue("renewed", "alone")
 	require.NoError(t, os.Rename(freshKey, key))
 	require.NoError(t, os.Rename(freshCert, cert))
 	eventually(t, "the renewed certificate is shown", func() error {

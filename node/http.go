@@ -52,7 +52,7 @@ func (p *process) listen(ctx context.Context, level zap.AtomicLevel) (*httpServe
 		}
 	}
 	if p.config.TLS.Enabled() {
-		if p.certs, err = openCertificates(p.config.TLS, p.log); err != nil {
+		if p.certs, err = openCertificates(p.config.TLS, p.config.Name, p.log); err != nil {
 			return nil, err
 		}
 	}

@@ -85,7 +85,7 @@ func (l *life) build(ctx context.Context) error {
 		return err
 	}
 	l.peers, err = peer.New(peer.Config{
-		NodeID: l.id, Cluster: p.config.Cluster, ClusterID: p.etcdID, Listener: l.listener, TLS: p.peerTLS(), Logger: l.log,
+		NodeID: l.id, Cluster: p.config.Cluster, ClusterID: p.etcdID, Listener: l.listener, TLS: p.peerTLS(), Admit: l.admitPeer, Logger: l.log,
 		Metrics: l.metrics.peer, Deliver: l.deliver,
 	})
 	if err != nil {

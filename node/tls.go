@@ -4,6 +4,8 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
+	"fmt"
 	"net"
 	"os"
 	"sync"
@@ -18,6 +20,7 @@ import (
 // a restart. A file that can't be used, as when it is half written, leaves what there was before.
 type certificates struct {
 	files TLSFiles
+	name  string // of the node, which its certificate must carry
 	log   *zap.Logger
 
 	mu     sync.Mutex // guards what follows
@@ -38,8 +41,8 @@ type stamp struct {
 }
 
 // openCertificates reads the files, which must be right at the start.
-func openCertificates(files TLSFiles, log *zap.Logger) (*certificates, error) {
-	c := &certificates{files: files, log: log}
+func openCertificates(files TLSFiles, name string, log *zap.Logger) (*certificates, error) {
+	c := &certificates{files: files, name: name, log: log}
 	seen, err := c.stamps()
 	if err == nil {
 		c.loaded, err = c.load()
@@ -47,7 +50,7 @@ func openCertificates(files TLSFiles, log *zap.Logger) (*certificates, error) {
 	if err != nil {
 		return nil, &changefeed.Fault{
 			Code: changefeed.CodeRequestInvalid, Field: "--tls-cert, --tls-key, --tls-ca", Detail: "can't be used",
-			Cure: "give PEM files that this process can read", Err: err,
+			Cure: "give PEM files that this process can read, with a certificate that has the node's --name among its DNS names", Err: err,
 		}
 	}
 	c.seen = seen
@@ -74,6 +77,9 @@ func (c *certificates) load() (loaded, error) {
 	if err != nil {
 		return loaded{}, err
 	}
+	if err := carries(pair.Leaf, c.name); err != nil {
+		return loaded{}, err
+	}
 	return loaded{pair: pair, authority: read.RootCAs}, nil
 }
 
@@ -96,6 +102,28 @@ func (c *certificates) current() loaded {
 	c.loaded, c.seen = fresh, seen
 	c.log.Info("certificates were read again", zap.Time("until", notAfter(fresh.pair)))
 	return fresh
+}
+
+// carries refuses a certificate that isn't that of the node of the name.
+func carries(certificate *x509.Certificate, name string) error {
+	if err := certificate.VerifyHostname(name); err != nil {
+		return fmt.Errorf("the certificate of %.100q does not carry the node's name %q among its DNS names %.300q",
+			certificate.Subject.CommonName, name, certificate.DNSNames)
+	}
+	return nil
+}
+
+// admitPeer takes a certificate for that of a node if it carries the name that the node's record has. A node whose record
+// was not seen yet is refused, and tries again.
+func (l *life) admitPeer(id changefeed.NodeID, certificate *x509.Certificate) error {
+	if list := l.known.Load(); list != nil {
+		for _, node := range list.Nodes {
+			if node.ID == id {
+				return carries(certificate, node.Name)
+			}
+		}
+	}
+	return errors.New("its record was not seen yet")
 }
 
 func notAfter(pair *tls.Certificate) time.Time {

@@ -115,9 +115,9 @@ func (l *life) tellNodes(known map[changefeed.NodeID]record.Node, revision int64
 		addresses[id] = known[id].Peer
 		list.Nodes = append(list.Nodes, known[id])
 	}
+	l.known.Store(&list)
 	l.peers.SetPeers(addresses)
 	l.maintainers.NodesChanged(list)
-	l.known.Store(&list)
 }
 
 // readHandoffs tells the maintainers who is asked to release.

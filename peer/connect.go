@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
 
 	"fencerow/changefeed"
@@ -75,6 +76,10 @@ func (a *acceptor) Exchange(ends grpc.BidiStreamingServer[peerpb.Frame, peerpb.F
 		return status.Error(codes.FailedPrecondition, err.Error())
 	}
 	id := changefeed.NodeID(hello.GetNode())
+	if err := a.peers.admit(ends.Context(), id); err != nil {
+		a.peers.config.Logger.Warn("peer refused", zap.String("peer", string(id)), zap.Error(err))
+		return status.Error(codes.PermissionDenied, err.Error())
+	}
 	if id >= a.peers.config.NodeID {
 		return status.Error(codes.FailedPrecondition, "peer: the node with the smaller id connects")
 	}
@@ -228,6 +233,26 @@ func (p *Peers) greet(ends grpc.BidiStreamingClient[peerpb.Frame, peerpb.Frame],
 	}
 	if hello.GetNode() != string(l.id) || hello.GetGeneration() != generation {
 		return fmt.Errorf("peer: node %.100q answers there", hello.GetNode())
+	}
+	return p.admit(ends.Context(), l.id)
+}
+
+// admit asks whether the certificate at the other end of a stream is that of the node which it says to be, so that who has
+// taken the key of one node can't speak for another.
+func (p *Peers) admit(ctx context.Context, id changefeed.NodeID) error {
+	if p.config.TLS == nil || p.config.Admit == nil {
+		return nil
+	}
+	other, found := peer.FromContext(ctx)
+	if !found {
+		return errors.New("peer: nothing is known of the other end")
+	}
+	shown, ok := other.AuthInfo.(credentials.TLSInfo)
+	if !ok || len(shown.State.PeerCertificates) == 0 {
+		return errors.New("peer: no certificate was shown")
+	}
+	if err := p.config.Admit(id, shown.State.PeerCertificates[0]); err != nil {
+		return fmt.Errorf("peer: node %s: %w", id, err)
 	}
 	return nil
 }

@@ -8,6 +8,7 @@ package peer
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"maps"
@@ -46,8 +47,10 @@ type Config struct {
 	ClusterID uint64       // of its etcd
 	Listener  net.Listener // where other nodes connect; Run closes it
 	TLS       *tls.Config  // for both directions; nil is plain text
-	Logger    *zap.Logger
-	Metrics   *Metrics
+	// Admit says under TLS whether a certificate, whose chain was verified, is that of a node; nil admits every one.
+	Admit   func(id changefeed.NodeID, certificate *x509.Certificate) error
+	Logger  *zap.Logger
+	Metrics *Metrics
 	// Deliver is called with each message that arrives, in order for each sender, by several goroutines at once. It must
 	// return fast, as into a mailbox: while it runs, nothing else from that sender arrives. It may call Send.
 	Deliver func(message.Envelope)
