@@ -122,6 +122,15 @@ func TestEveryMetricIsDocumented(t *testing.T) {
 	require.Equal(t, string(want), string(text), "run go generate ./node")
 }
 
+// Each metric is on the dashboard. That its queries are right, integration/deploy says.
+func TestEveryMetricIsOnTheDashboard(t *testing.T) {
+	board, err := os.ReadFile("../deploy/grafana/fencerow.json")
+	require.NoError(t, err)
+	for name := range registered(t) {
+		require.Contains(t, string(board), name)
+	}
+}
+
 // The pages for people speak of metrics that there are.
 func TestThePagesSpeakOfMetricsThatThereAre(t *testing.T) {
 	known := registered(t)
