@@ -1,6 +1,7 @@
 package integration
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -93,7 +94,7 @@ type server struct {
 	http string
 	args []string
 
-	binary string // of the process
+	binary string // of the process; "" is the one under test
 }
 
 // url is where a command reaches the server.
@@ -118,10 +119,7 @@ func startNodesOf(t *testing.T, older string, etcd *member, n int, extra ...stri
 // add starts one more server and waits until it is ready.
 func (c *nodes) add(name string, extra ...string) *server {
 	c.t.Helper()
-	s := &server{name: name, http: freeAddr(c.t), binary: binary}
-	if c.older != "" {
-		s.binary = c.older
-	}
+	s := &server{name: name, http: freeAddr(c.t), binary: c.older}
 	s.args = append([]string{
 		"server", "--name", name, "--etcd", c.etcd.endpoint, "--http-addr", s.http, "--peer-addr", freeAddr(c.t),
 		"--session-ttl", sessionTTL.String(), "--data-dir", c.t.TempDir(), "--log-format", "json",
@@ -134,7 +132,7 @@ func (c *nodes) add(name string, extra ...string) *server {
 // restart starts a server again with the arguments that it had.
 func (c *nodes) restart(s *server) {
 	c.t.Helper()
-	s.process = startBinary(c.t, s.binary, s.name, s.args...)
+	s.process = startBinary(c.t, cmp.Or(s.binary, binary), s.name, s.args...)
 	eventually(c.t, s.name+" is ready", func() error {
 		select {
 		case <-s.exited:

@@ -105,7 +105,7 @@ func TestTwoVersionsInOneCluster(t *testing.T) {
 
 	for i, s := range w.all {
 		s.terminate()
-		s.binary = binary
+		s.binary = ""
 		w.restart(s)
 		if i == len(w.all)-1 {
 			break
