@@ -212,7 +212,7 @@ func (p *Peers) connect(ctx context.Context, l *link) (wasUp bool, err error) {
 		return false, fmt.Errorf("peer: open stream: %w", err)
 	}
 	generation := p.generation.Add(1)
-	if err := p.greet(ends, l, generation); err != nil {
+	if err := p.greet(ends, l, generation); err != nil { //nolint:contextcheck // who the other end is stands in the stream's own
 		return false, err
 	}
 	if !handshake.Stop() {
