@@ -14,7 +14,7 @@ import (
 // rate is how many changes a second are made in each cluster: enough that a batch is always on its way.
 const rate = 100
 
-// ineffectiveMax is how many of a hundred faults may have met nothing to do.
+// ineffectiveMax is how many of a hundred faults may have met nothing to do: a victim may run no span, or stand at a barrier.
 const ineffectiveMax = 10
 
 // Faults on real processes, in clusters side by side: nothing lost, nothing twice, no effect of a stale owner, and how many
@@ -37,7 +37,7 @@ func TestFaults(t *testing.T) {
 				c := newCluster(t, with, fmt.Sprintf("c%d", i+1), members, nodesOfCluster)
 				c.startNodes()
 				c.create(rate)
-				for p, more := queue.next(members); more; p, more = queue.next(members) {
+				for p, more := queue.next(c); more; p, more = queue.next(c) {
 					out := c.inject(p)
 					r.add(&out)
 					t.Logf("%d %v: %s, in flight %d, recovered in %v %s", p.number, p, out.victim, out.inFlight, out.recovery, out.problem)
@@ -59,26 +59,46 @@ func TestFaults(t *testing.T) {
 	}
 }
 
-// queue hands the plans out. Those of an etcd's leader are for the cluster that has one to lose, which takes them first.
+// queue hands the plans out. Those of an etcd's leader are for the cluster that has one to lose, which takes them first. The
+// others go where the same fault was not injected just before: an owner, once moved to a node that reaches more, is not moved
+// for that reason again within ten sessions.
 type queue struct {
-	mu    sync.Mutex
-	plans []plan
+	mu     sync.Mutex
+	plans  []plan
+	recent map[*cluster][]string // faults
 }
 
-func (q *queue) next(members int) (plan, bool) {
+// recentMax is how many faults of a cluster are just before.
+const recentMax = 4
+
+func (q *queue) next(c *cluster) (plan, bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	leader := func(p plan) bool { return p.fault.leader }
-	at := slices.IndexFunc(q.plans, func(p plan) bool { return !leader(p) })
-	if first := slices.IndexFunc(q.plans, leader); members > 1 && first >= 0 {
-		at = first
+	at := -1
+	for i, p := range q.plans {
+		switch {
+		case p.fault.leader && len(c.etcd) > 1:
+			return q.take(c, i), true
+		case p.fault.leader:
+		case at < 0, slices.Contains(q.recent[c], q.plans[at].fault.name) && !slices.Contains(q.recent[c], p.fault.name):
+			at = i
+		}
 	}
 	if at < 0 {
 		return plan{}, false
 	}
+	return q.take(c, at), true
+}
+
+func (q *queue) take(c *cluster, at int) plan {
 	p := q.plans[at]
 	q.plans = slices.Delete(q.plans, at, at+1)
-	return p, true
+	if q.recent == nil {
+		q.recent = map[*cluster][]string{}
+	}
+	before := append(q.recent[c], p.fault.name)
+	q.recent[c] = before[max(0, len(before)-recentMax):]
+	return p
 }
 
 // judge ends the cluster's run and judges all of it.

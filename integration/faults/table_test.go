@@ -29,7 +29,7 @@ var phases = []phase{
 	{name: "between bump and start", point: "start", match: `^default/copy$`, trigger: moveOwner},
 	{name: "during bootstrap", point: "send", match: `message\.Bootstrap of default/copy `, trigger: moveOwner},
 	{name: "in a flush", point: "txn", match: write},
-	{name: "during a split", point: "send", match: `message\.(Stop|Place) of default/copy `, trigger: splitOrMerge},
+	{name: "during a split", point: "send", match: `message\.Place of default/copy `, trigger: splitOrMerge},
 	{name: "during a barrier", point: "send", match: `message\.Barrier of default/copy `},
 	{name: "during close", point: "send", match: `message\.Stop of default/copy `, trigger: pauseFeed, after: resumeFeed},
 }
