@@ -35,6 +35,11 @@ integration: ## real processes: killed, stopped, restarted
 moves: ## MOVES moves, with splits, merges, drains and restarts, under 2,000 changes a second: nothing twice, and p99 of the delay
 	$(GO) test -timeout 15m -count=1 -v ./integration -run TestEverythingMovesUnderLoad -moves $(MOVES)
 
+.PHONY: databases
+databases: ## the sinks that are databases, on servers that the tests start themselves
+	$(GO) test -tags databases -timeout 6m -count=1 ./sink/postgres ./sink/mysql
+	$(GO) test -tags databases -timeout 5m -count=1 ./integration -run TestDatabases
+
 test: ## all tests, installing what they need
 	tools/test
 

@@ -37,6 +37,7 @@ var statuses = map[changefeed.Code]int{ //nolint:gochecknoglobals // read only
 	changefeed.CodeNameTaken:         http.StatusConflict,
 	changefeed.CodeSinkInUse:         http.StatusConflict,
 	changefeed.CodeSinkLoop:          http.StatusUnprocessableEntity,
+	changefeed.CodeSinkRefused:       http.StatusUnprocessableEntity,
 	changefeed.CodeRecordInvalid:     http.StatusUnprocessableEntity,
 	changefeed.CodeSourceUnreachable: http.StatusServiceUnavailable,
 	changefeed.CodeSinkUnreachable:   http.StatusServiceUnavailable,

@@ -26,6 +26,7 @@ const (
 	CodeSinkLost          Code = "sink.lost"
 	CodeSinkBehind        Code = "sink.behind_checkpoint"
 	CodeSinkFull          Code = "sink.full"
+	CodeSinkRefused       Code = "sink.refused"
 	CodeSinkLoop          Code = "sink.loop"
 	CodeEpochBehindSink   Code = "epoch.behind_sink"
 	CodeEtcdWentBack      Code = "etcd.went_back"
@@ -45,7 +46,7 @@ func Codes() []Code {
 		CodeNodeNotFound, CodeNameTaken, CodeNodeDraining, CodeSourceUnreachable,
 		CodeSourceCompacted, CodeSourceSlotLost, CodeSourceReplaced, CodeSinkUnreachable,
 		CodeSinkInUse, CodeSinkLost, CodeSinkBehind, CodeSinkFull,
-		CodeSinkLoop, CodeEpochBehindSink, CodeEtcdWentBack, CodeEtcdTooOld,
+		CodeSinkRefused, CodeSinkLoop, CodeEpochBehindSink, CodeEtcdWentBack, CodeEtcdTooOld,
 		CodeEtcdUnreachable, CodeRecordInvalid, CodeAuthRequired, CodeAuthForbidden,
 		CodeLimitExceeded, CodeTimeout,
 	}

@@ -10,6 +10,8 @@ import (
 	"fencerow/maintainer"
 	"fencerow/redo"
 	"fencerow/sink/file"
+	"fencerow/sink/mysql"
+	"fencerow/sink/postgres"
 	etcdsource "fencerow/source/etcd"
 )
 
@@ -18,8 +20,11 @@ func Kinds() api.Kinds {
 	return api.Kinds{
 		Sources: map[endpoint.Scheme][]changefeed.Option{endpoint.Etcd: etcdsource.Options()},
 		Sinks: map[endpoint.Scheme][]changefeed.Option{
-			endpoint.Etcd: slices.Concat(endpoint.TLSOptions(), maintainer.SyncOptions()),
-			endpoint.File: slices.Concat(file.Options(), maintainer.SyncOptions()), endpoint.Stdout: nil, endpoint.Blackhole: nil,
+			endpoint.Etcd:     slices.Concat(endpoint.TLSOptions(), maintainer.SyncOptions()),
+			endpoint.File:     slices.Concat(file.Options(), maintainer.SyncOptions()),
+			endpoint.Postgres: slices.Concat(postgres.Options(), maintainer.SyncOptions()),
+			endpoint.MySQL:    slices.Concat(mysql.Options(), maintainer.SyncOptions()),
+			endpoint.Stdout:   nil, endpoint.Blackhole: nil,
 		},
 		Common: slices.Concat(maintainer.Options(), dispatcher.Options(), redo.Options()),
 	}

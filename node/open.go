@@ -18,6 +18,8 @@ import (
 	"fencerow/sink/blackhole"
 	etcdsink "fencerow/sink/etcd"
 	"fencerow/sink/file"
+	"fencerow/sink/mysql"
+	"fencerow/sink/postgres"
 	"fencerow/sink/stdout"
 	"fencerow/source"
 	etcdsource "fencerow/source/etcd"
@@ -127,9 +129,14 @@ func (o *opener) openTarget(spec record.Spec) (sink.Sink, maintainer.Fencing, er
 		return opened, maintainer.FencedByNothing, err
 	case endpoint.Blackhole:
 		return blackhole.New(), maintainer.FencedByNothing, nil
-	case endpoint.Postgres, endpoint.MySQL:
+	case endpoint.Postgres:
+		opened, err := postgres.New(postgres.Config{URI: uri, Options: spec.Options, Identity: identity, Logger: o.log})
+		return opened, maintainer.FencedByClaims, err
+	case endpoint.MySQL:
+		opened, err := mysql.New(mysql.Config{URI: uri, Options: spec.Options, Identity: identity, Logger: o.log})
+		return opened, maintainer.FencedByClaims, err
 	}
-	return nil, maintainer.FencedByNothing, unsupported("sink", uri, "write to an etcd, to files, to stdout or to a blackhole")
+	return nil, maintainer.FencedByNothing, unsupported("sink", uri, "write to an etcd, a PostgreSQL, a MySQL or MariaDB, files, stdout or a blackhole")
 }
 
 // dialTarget connects to a target, with the secrets resolved on this node.

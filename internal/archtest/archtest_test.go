@@ -48,6 +48,11 @@ var rooms = map[string][]string{
 	"codec":             {"fence", "changefeed", "change"},
 	"redo":              {"fence", "changefeed", "change", "sink", "sink/file", "endpoint"},
 
+	"sink/sqlsink":         {"fence", "changefeed", "change", "sink", "internal/failpoint"},
+	"sink/sqlsink/sqltest": {"fence", "changefeed", "change", "sink", "sink/sinktest", "sink/sqlsink"},
+	"sink/mysql":           {"fence", "changefeed", "change", "sink", "sink/sqlsink", "endpoint"},
+	"sink/postgres":        {"fence", "changefeed", "change", "sink", "sink/sqlsink", "endpoint"},
+
 	"peer":        {"fence", "changefeed", "change", "record", "message", "peer/peerpb"},
 	"peer/peerpb": {},
 
@@ -61,6 +66,7 @@ var rooms = map[string][]string{
 
 	"cmd/cdc-node":                 {"*"},
 	"integration":                  {"*"},
+	"internal/dbtest":              {},
 	"internal/archtest":            {},
 	"internal/failpoint":           {},
 	"internal/mutants":             {},
@@ -78,6 +84,8 @@ var outside = []struct {
 	{"go.etcd.io/etcd", []string{"kv/kvetcd", "kv/kvtest", "source/etcd", "sink/etcd", "node", "cmd/cdc-node", "integration", "bench"}},
 	{"google.golang.org/grpc", []string{"peer", "kv/kvetcd", "source/etcd", "integration"}},
 	{"github.com/prometheus", []string{"api", "coordinator", "maintainer", "dispatcher", "peer", "epochstore", "node", "integration", "bench"}},
+	{"github.com/go-sql-driver", []string{"sink/mysql", "internal/dbtest", "integration"}},
+	{"github.com/jackc/pgx", []string{"sink/postgres", "internal/dbtest", "integration"}},
 	{"log", nil},
 	{"log/slog", nil},
 	{"github.com/pkg/errors", nil},

@@ -18,4 +18,7 @@ const (
 	// Send is hit before a maintainer's message is sent. Its detail is the kind of the message, its changefeed, and who it
 	// is for.
 	Send = "send"
+	// Commit is hit before a sink commits a transaction of which everything else is done. Its detail is what the
+	// transaction is for, and the changefeed.
+	Commit = "commit"
 )

@@ -109,7 +109,7 @@ func (h *Harness) call(ctx context.Context, one suite, files []string, edits []E
 	}
 	limited, cancel := context.WithTimeout(ctx, h.config.CallLimit)
 	defer cancel()
-	command := exec.CommandContext(limited, "go", "test", "-json", "-vet=off", "-count=1", "-short", "-failfast",
+	command := exec.CommandContext(limited, "go", "test", "-json", "-vet=off", "-count=1", "-short", "-failfast", "-tags="+tags,
 		"-overlay="+path, "-timeout="+h.config.SuiteLimit.String(), "-run="+one.run, one.pkg)
 	command.Dir = h.config.Root
 	command.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}

@@ -30,6 +30,10 @@ func (s suite) String() string {
 	return s.pkg + " -run " + s.run
 }
 
+// tags of the go command: the suites of the sinks that are databases, which start servers of their own, are among those
+// that look for mutants.
+const tags = "databases"
+
 // tests says which tests there are, which fences each is named for, and which packages use which.
 type tests struct {
 	named     map[string]map[string][]string // by package, by fence: names
@@ -80,7 +84,7 @@ func (t tests) read(pkg string, parsed *ast.File) {
 
 // readImporters asks the go command who imports whom.
 func (t tests) readImporters(ctx context.Context, root string) error {
-	command := exec.CommandContext(ctx, "go", "list", "-json=ImportPath,Module,Imports,TestImports,XTestImports,TestGoFiles,XTestGoFiles", "./...")
+	command := exec.CommandContext(ctx, "go", "list", "-tags="+tags, "-json=ImportPath,Module,Imports,TestImports,XTestImports,TestGoFiles,XTestGoFiles", "./...")
 	command.Dir = root
 	listing, err := command.Output()
 	if err != nil {

@@ -1,0 +1,66 @@
+package dbtest
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+
+	_ "github.com/go-sql-driver/mysql" // registers itself
+)
+
+// StartMariaDB starts a MariaDB. It does not sync its files: tests do not survive the machine.
+func StartMariaDB(settings ...string) (*Server, error) {
+	server, err := find("mariadbd", "mariadb-server", "/usr/sbin/mariadbd")
+	if err != nil {
+		return nil, err
+	}
+	install, err := find("mariadb-install-db", "mariadb-server", "/usr/bin/mariadb-install-db")
+	if err != nil {
+		return nil, err
+	}
+	s, err := start("mysql", func(dir, port string, as *syscall.Credential) (*exec.Cmd, error) {
+		data := filepath.Join(dir, "data")
+		small := []string{
+			"--innodb-buffer-pool-size=64M", "--innodb-log-file-size=32M", "--innodb-flush-log-at-trx-commit=0",
+			"--innodb-flush-method=nosync", "--innodb-doublewrite=0",
+		}
+		args := append([]string{
+			"--no-defaults", "--datadir=" + data, "--auth-root-authentication-method=normal", "--skip-test-db", "--skip-name-resolve",
+		}, small...)
+		if err := run(as, dir, install, args...); err != nil {
+			return nil, err
+		}
+		args = append([]string{
+			"--no-defaults", "--datadir=" + data, "--bind-address=127.0.0.1", "--port=" + port, "--socket=" + filepath.Join(dir, "s"),
+			"--pid-file=" + filepath.Join(dir, "pid"), "--max-connections=600", "--skip-log-bin", "--skip-name-resolve",
+		}, append(small, settings...)...)
+		return exec.Command(server, args...), nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	s.User, s.stop = "root", syscall.SIGKILL // nothing of it is needed any more
+	db, err := sql.Open("mysql", s.MariaDB(""))
+	if err != nil {
+		s.Close()
+		return nil, fmt.Errorf("dbtest: %w", err)
+	}
+	defer func() { _ = db.Close() }()
+	if err := s.ready(func() error {
+		ctx, cancel := context.WithTimeout(context.Background(), startMax)
+		defer cancel()
+		return db.PingContext(ctx)
+	}); err != nil {
+		s.Close()
+		return nil, err
+	}
+	return s, nil
+}
+
+// MariaDB returns the name of a database as the driver takes it; several statements may go together.
+func (s *Server) MariaDB(database string) string {
+	return s.User + "@tcp(" + s.Host + ")/" + database + "?multiStatements=true"
+}

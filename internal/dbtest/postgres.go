@@ -1,0 +1,51 @@
+package dbtest
+
+import (
+	"context"
+	"fmt"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// StartPostgres starts a PostgreSQL. It does not sync its files: tests do not survive the machine. Its database is postgres.
+func StartPostgres(settings ...string) (*Server, error) {
+	initdb, err := find("initdb", "postgresql", "/usr/lib/postgresql/*/bin/initdb")
+	if err != nil {
+		return nil, err
+	}
+	s, err := start("postgres", func(dir, port string, as *syscall.Credential) (*exec.Cmd, error) {
+		data := filepath.Join(dir, "data")
+		if err := run(as, dir, initdb, "--pgdata="+data, "--username=postgres", "--auth=trust", "--no-sync", "--encoding=UTF8", "--locale=C.UTF-8"); err != nil {
+			return nil, err
+		}
+		args := []string{"-D", data}
+		for _, setting := range append([]string{
+			"listen_addresses=127.0.0.1", "port=" + port, "unix_socket_directories=", "max_connections=600", "fsync=off",
+			"shared_buffers=64MB", "autovacuum=off", "deadlock_timeout=200ms",
+		}, settings...) {
+			args = append(args, "-c", setting)
+		}
+		return exec.Command(filepath.Join(filepath.Dir(initdb), "postgres"), args...), nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	s.User, s.stop = "postgres", syscall.SIGQUIT // at once: nothing of it is needed any more
+	return s, s.ready(func() error {
+		ctx, cancel := context.WithTimeout(context.Background(), startMax)
+		defer cancel()
+		conn, err := pgx.Connect(ctx, s.Postgres("postgres"))
+		if err != nil {
+			return fmt.Errorf("dbtest: %w", err)
+		}
+		return conn.Close(ctx)
+	})
+}
+
+// Postgres returns the URL of a database as libpq takes it.
+func (s *Server) Postgres(database string) string {
+	return "postgres://" + s.User + "@" + s.Host + "/" + database + "?sslmode=disable"
+}

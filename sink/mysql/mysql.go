@@ -1,0 +1,148 @@
+package mysql
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"strings"
+	"time"
+
+	driverpkg "github.com/go-sql-driver/mysql"
+	"go.uber.org/zap"
+
+	"fencerow/changefeed"
+	"fencerow/endpoint"
+	"fencerow/sink"
+	"fencerow/sink/sqlsink"
+)
+
+const (
+	// connectMax bounds one attempt to connect to one host.
+	connectMax = 5 * time.Second
+	// statementMax bounds one statement: the longest deletes what a snapshot does not have.
+	statementMax = 60 * time.Second
+)
+
+// Config of a sink.
+type Config struct {
+	URI      endpoint.URI
+	Options  changefeed.Options
+	Identity sink.Identity
+	Logger   *zap.Logger
+}
+
+// Options returns the options that the sink takes.
+func Options() []changefeed.Option { return slices.Concat(sqlsink.Options(), endpoint.TLSOptions()) }
+
+// New makes a sink. It connects on first use, with the secrets as this node has them then.
+func New(config Config) (*sqlsink.Sink, error) {
+	inner, err := configure(config)
+	if err != nil {
+		return nil, err
+	}
+	return sqlsink.New(inner)
+}
+
+func configure(config Config) (sqlsink.Config, error) {
+	settings, err := check(config)
+	if err != nil {
+		return sqlsink.Config{}, err
+	}
+	return sqlsink.Config{
+		Open:    func(ctx context.Context, name string) (sqlsink.Session, error) { return open(ctx, config, name) },
+		Dialect: dialect{user: config.URI.User, database: string(config.URI.Path)}, Settings: settings, Name: config.URI.String(),
+		Identity: config.Identity, Logger: config.Logger,
+	}, nil
+}
+
+func check(config Config) (sqlsink.Settings, error) {
+	if config.URI.Scheme != endpoint.MySQL || len(config.URI.Hosts) == 0 {
+		return sqlsink.Settings{}, errors.New("sink mysql: the URI is not one of a MySQL")
+	}
+	refuse := func(field, value, detail, cure string) error {
+		return &changefeed.Fault{
+			Code: changefeed.CodeRequestInvalid, Field: field, Value: value, Permanent: true, Detail: detail, Cure: cure,
+		}
+	}
+	switch uri := config.URI; {
+	case len(uri.Params) > 0:
+		return sqlsink.Settings{}, refuse("sink", uri.String(), "has parameters, which this kind of sink doesn't take",
+			"use options, as in --option tls_ca=/path/ca.pem")
+	case uri.User == "":
+		return sqlsink.Settings{}, refuse("sink", uri.String(), "names no user", "write mysql://user:${env:NAME}@host:port/database")
+	}
+	settings, err := sqlsink.ParseSettings(config.Options)
+	if err == nil && strings.Contains(settings.Table, ".") {
+		return sqlsink.Settings{}, refuse("options.table", fmt.Sprintf("%.200q", settings.Table), "names a database of its own",
+			"name the database in the URI, and the table alone here")
+	}
+	return settings, err
+}
+
+// open connects to the first host that takes writes.
+func open(ctx context.Context, config Config, name string) (sqlsink.Session, error) {
+	var faults []error
+	for _, host := range config.URI.Hosts {
+		where, err := target(config, host, name)
+		if err != nil {
+			return nil, err
+		}
+		limited, cancel := context.WithTimeout(ctx, connectMax)
+		session, err := connect(limited, where)
+		cancel()
+		if err == nil && len(config.URI.Hosts) > 1 {
+			err = session.writable(ctx)
+			if err != nil {
+				err = errors.Join(err, session.Close())
+			}
+		}
+		if err == nil {
+			return session, nil
+		}
+		faults = append(faults, err)
+	}
+	return nil, errors.Join(faults...)
+}
+
+func target(config Config, host, name string) (*driverpkg.Config, error) {
+	password, err := config.URI.Password.Resolve()
+	if err != nil {
+		return nil, err
+	}
+	secure, err := endpoint.TLS(config.Options)
+	if err != nil {
+		return nil, err
+	}
+	out := driverpkg.NewConfig()
+	out.User, out.Passwd, out.DBName = config.URI.User, password, string(config.URI.Path)
+	out.Net, out.Addr = "tcp", host
+	out.Timeout, out.ReadTimeout, out.WriteTimeout = connectMax, statementMax, statementMax
+	out.ClientFoundRows = true   // a row that is touched counts, also if nothing in it changes
+	out.InterpolateParams = true // one message, not three
+	out.MultiStatements = true
+	out.MaxAllowedPacket = 0 // as the server says
+	out.Collation = "utf8mb4_bin"
+	out.ConnectionAttributes = "program_name:" + strings.NewReplacer(",", "_", ":", "_").Replace(name)
+	out.Logger = &driverpkg.NopLogger{}
+	if secure != nil {
+		out.TLS = secure.Clone()
+		if out.TLS.ServerName, _, err = net.SplitHostPort(host); err != nil {
+			return nil, fmt.Errorf("sink mysql: %w", err)
+		}
+	}
+	return out, nil
+}
+
+// writable refuses a server that takes no writes, where another one may.
+func (s *session) writable(ctx context.Context) error {
+	results, err := s.Do(ctx, sqlsink.Statement{Text: "SELECT @@global.read_only", Rows: true})
+	if err != nil {
+		return err
+	}
+	if rows := results[0].Rows; len(rows) == 1 && rows[0][0] != "0" {
+		return &sqlsink.Refused{Reason: sqlsink.RefusedReadOnly, Err: errors.New("mysql: read_only is on")}
+	}
+	return nil
+}

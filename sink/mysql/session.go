@@ -1,0 +1,289 @@
+package mysql
+
+import (
+	"context"
+	"crypto/rand"
+	"database/sql/driver"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+	"time"
+
+	driverpkg "github.com/go-sql-driver/mysql"
+
+	"fencerow/fence"
+	"fencerow/sink/sqlsink"
+)
+
+const (
+	// idleMax is how long the server waits for us while a transaction is open, before it ends both: between its statements
+	// and its commit we do nothing but send.
+	idleMax = 5 * time.Second
+	// restMax is how long it waits for us at other times. A writer whose source is quiet longer claims again.
+	restMax = 7 * 24 * time.Hour
+	// lockMax is how long anything waits for a lock. A claim that waited so long ends who holds it.
+	lockMax = 2 * time.Second
+	// messageMax is how many bytes of statements go in one message, far below what servers take.
+	messageMax = 8 << 20
+)
+
+// conn is what we use of a driver's connection. It is used without a pool, so that nothing is ever sent twice.
+type conn interface {
+	driver.Conn
+	driver.ExecerContext
+	driver.QueryerContext
+}
+
+// session is one connection.
+type session struct {
+	conn    conn
+	backend string
+}
+
+var _ sqlsink.Session = (*session)(nil)
+
+// connect makes a session. Its name is a lock that it holds.
+func connect(ctx context.Context, config *driverpkg.Config) (*session, error) {
+	connector, err := driverpkg.NewConnector(config)
+	if err != nil {
+		return nil, fmt.Errorf("mysql: %w", err)
+	}
+	opened, err := connector.Connect(ctx)
+	if err != nil {
+		return nil, refusal(err, 0)
+	}
+	connected, ok := opened.(conn)
+	if !ok {
+		return nil, errors.Join(errors.New("mysql: the driver's connection is of another kind"), opened.Close())
+	}
+	s := &session{conn: connected}
+	if err := s.settle(ctx); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	return s, nil
+}
+
+// settle sets the time-outs of the connection, and gives it its name.
+func (s *session) settle(ctx context.Context) error {
+	name := make([]byte, 16)
+	if _, err := rand.Read(name); err != nil {
+		return fmt.Errorf("mysql: %w", err)
+	}
+	s.backend = prefix + hex.EncodeToString(name)
+	version, err := s.Do(ctx, sqlsink.Statement{Text: "SELECT VERSION(), GET_LOCK(?, 0)", Args: []any{s.backend}, Rows: true})
+	if err != nil {
+		return err
+	}
+	settings := "SET SESSION innodb_lock_wait_timeout = " + seconds(lockMax) + ", transaction_isolation = 'READ-COMMITTED', autocommit = 1" +
+		", time_zone = '+00:00', sql_mode = 'STRICT_ALL_TABLES'"
+	if rows := version[0].Rows; len(rows) == 1 && strings.Contains(rows[0][0], "MariaDB") {
+		settings = strings.Replace(settings, "transaction_isolation", "tx_isolation", 1)
+	}
+	_, err = s.Do(ctx, sqlsink.Statement{Text: settings})
+	return err
+}
+
+func seconds(d time.Duration) string { return strconv.Itoa(int(d.Seconds())) }
+
+// Backend implements [sqlsink.Session].
+func (s *session) Backend() string { return s.backend }
+
+// Do implements [sqlsink.Session]. Statements that return nothing go together in one message, up to one on whose outcome
+// the others depend.
+func (s *session) Do(ctx context.Context, statements ...sqlsink.Statement) ([]sqlsink.Result, error) {
+	out := make([]sqlsink.Result, 0, len(statements))
+	for len(statements) > 0 {
+		if first := statements[0]; first.Rows {
+			result, err := s.query(ctx, first)
+			if err != nil {
+				return nil, refusal(err, len(out))
+			}
+			out, statements = append(out, result), statements[1:]
+			continue
+		}
+		n := together(statements)
+		affected, err := s.exec(ctx, statements[:n])
+		if err != nil {
+			return nil, refusal(err, len(out))
+		}
+		if statements[n-1].One && affected[len(affected)-1] != 1 { // fence:F23 mysql
+			return nil, sqlsink.ErrNotOne
+		}
+		out, statements = append(out, make([]sqlsink.Result, n)...), statements[n:]
+	}
+	return out, nil
+}
+
+// together returns how many statements go in one message.
+func together(statements []sqlsink.Statement) int {
+	size := 0
+	for i, statement := range statements {
+		size += len(statement.Text)
+		for _, arg := range statement.Args {
+			if bytes, ok := arg.([]byte); ok {
+				size += len(bytes)
+			}
+		}
+		switch {
+		case statement.Rows, i > 0 && size > messageMax:
+			return i
+		case statement.One:
+			return i + 1
+		}
+	}
+	return len(statements)
+}
+
+func (s *session) exec(ctx context.Context, statements []sqlsink.Statement) ([]int64, error) {
+	texts := make([]string, 0, len(statements)+1)
+	var args []driver.NamedValue
+	for _, statement := range statements {
+		texts = append(texts, statement.Text)
+		args = appendArgs(args, statement.Args)
+	}
+	// Neither server can be asked to watch over transactions alone, but both do for connections.
+	switch texts[0] {
+	case "BEGIN":
+		texts = append([]string{waits(idleMax)}, texts...)
+	case "ROLLBACK":
+		texts = append([]string{waits(restMax)}, texts...)
+	}
+	result, err := s.conn.ExecContext(ctx, strings.Join(texts, "; "), args)
+	if err != nil {
+		return nil, err
+	}
+	all, ok := result.(driverpkg.Result)
+	if !ok || len(all.AllRowsAffected()) != len(texts) {
+		return nil, errors.New("mysql: the server did not answer each statement")
+	}
+	return all.AllRowsAffected()[len(texts)-len(statements):], nil
+}
+
+// waits sets how long the server waits for the next message.
+func waits(d time.Duration) string { return "SET SESSION wait_timeout = " + seconds(d) }
+
+func appendArgs(out []driver.NamedValue, args []any) []driver.NamedValue {
+	for _, arg := range args {
+		out = append(out, driver.NamedValue{Ordinal: len(out) + 1, Value: arg})
+	}
+	return out
+}
+
+func (s *session) query(ctx context.Context, statement sqlsink.Statement) (out sqlsink.Result, err error) {
+	rows, err := s.conn.QueryContext(ctx, statement.Text, appendArgs(nil, statement.Args))
+	if err != nil {
+		return sqlsink.Result{}, err
+	}
+	defer func() { err = errors.Join(err, rows.Close()) }()
+	values := make([]driver.Value, len(rows.Columns()))
+	for {
+		switch err := rows.Next(values); {
+		case errors.Is(err, io.EOF):
+			return out, nil
+		case err != nil:
+			return sqlsink.Result{}, err
+		}
+		row := make([]string, len(values))
+		for i, value := range values {
+			row[i] = cell(value)
+		}
+		out.Rows = append(out.Rows, row)
+	}
+}
+
+func cell(value driver.Value) string {
+	switch value := value.(type) {
+	case nil:
+		return ""
+	case []byte:
+		return string(value)
+	default:
+		return fmt.Sprint(value)
+	}
+}
+
+// Commit implements [sqlsink.Session].
+func (s *session) Commit(ctx context.Context) error {
+	_, err := s.conn.ExecContext(ctx, "COMMIT; "+waits(restMax), nil)
+	if err == nil {
+		return nil
+	}
+	if refused := refusal(err, 0); reasonOf(refused) == sqlsink.RefusedRace || reasonOf(refused) == sqlsink.RefusedRow {
+		return refused
+	}
+	return fmt.Errorf("mysql: commit: %w: %w", fence.ErrUnknown, err)
+}
+
+// End implements [sqlsink.Session]. A name that nobody holds is that of a connection that is gone.
+func (s *session) End(ctx context.Context, backend string) error {
+	if !strings.HasPrefix(backend, prefix) {
+		return nil
+	}
+	results, err := s.Do(ctx, sqlsink.Statement{Text: "SELECT IS_USED_LOCK(?)", Args: []any{backend}, Rows: true})
+	if err != nil {
+		return err
+	}
+	id, err := strconv.ParseUint(results[0].Rows[0][0], 10, 64)
+	if err != nil {
+		return nil //nolint:nilerr // NULL: nobody
+	}
+	_, err = s.Do(ctx, sqlsink.Statement{Text: "KILL " + strconv.FormatUint(id, 10)})
+	if reasonOf(err) == sqlsink.RefusedMissing { // gone meanwhile
+		return nil
+	}
+	return err
+}
+
+// Close implements [sqlsink.Session].
+func (s *session) Close() error {
+	if err := s.conn.Close(); err != nil {
+		return fmt.Errorf("mysql: close: %w", err)
+	}
+	return nil
+}
+
+// refusal says why the server refused. What it did not answer is returned as it is.
+func refusal(err error, at int) error {
+	if errors.Is(err, driverpkg.ErrPktTooLarge) {
+		return &sqlsink.Refused{Statement: at, Reason: sqlsink.RefusedRow, Err: fmt.Errorf("%w: raise max_allowed_packet of the server", err)}
+	}
+	answer, ok := errors.AsType[*driverpkg.MySQLError](err)
+	if !ok {
+		return fmt.Errorf("mysql: %w", err)
+	}
+	return &sqlsink.Refused{Statement: at, Reason: reason(answer.Number), Err: err}
+}
+
+func reasonOf(err error) sqlsink.Reason {
+	if refused, ok := errors.AsType[*sqlsink.Refused](err); ok {
+		return refused.Reason
+	}
+	return sqlsink.RefusedOther
+}
+
+// reason sorts the numbers of the server.
+func reason(number uint16) sqlsink.Reason {
+	switch number {
+	case 1213, 1020:
+		return sqlsink.RefusedRace
+	case 1205, 3572:
+		return sqlsink.RefusedLocked
+	case 1062, 1050:
+		return sqlsink.RefusedDuplicate
+	case 1146, 1049, 1054, 1094: // table, database, column, connection
+		return sqlsink.RefusedMissing
+	case 1044, 1045, 1142, 1143, 1227, 1370, 1698:
+		return sqlsink.RefusedDenied
+	case 1021, 1114, 1041:
+		return sqlsink.RefusedFull
+	case 1290, 1792, 1836:
+		return sqlsink.RefusedReadOnly
+	case 1048, 1118, 1153, 1264, 1292, 1364, 1366, 1406, 1451, 1452, 1644, 3819, 4025, 1690, 1265, 1071: // data, constraints, triggers
+		return sqlsink.RefusedRow
+	default:
+		return sqlsink.RefusedOther
+	}
+}

@@ -1,0 +1,274 @@
+package postgres
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgtype"
+
+	"fencerow/fence"
+	"fencerow/sink/sqlsink"
+)
+
+const (
+	// idleMax is how long a transaction waits for us before the server ends it: between its statements and its commit
+	// we do nothing but send.
+	idleMax = 5 * time.Second
+	// lockMax is how long anything waits for a lock. A claim that waited so long ends who holds it.
+	lockMax = 2 * time.Second
+	// statementMax bounds one statement: the longest deletes what a snapshot does not have.
+	statementMax = 60 * time.Second
+	// closeMax bounds the goodbye of a connection.
+	closeMax = time.Second
+	// nameMax is what PostgreSQL keeps of a connection's name.
+	nameMax = 63
+)
+
+// settings are what a connection asks of the server when it connects.
+func settings(name string) map[string]string {
+	return map[string]string{
+		"application_name":                    name[:min(len(name), nameMax)],
+		"client_encoding":                     "UTF8",
+		"timezone":                            "UTC",
+		"datestyle":                           "ISO",
+		"idle_in_transaction_session_timeout": milliseconds(idleMax),
+		"lock_timeout":                        milliseconds(lockMax),
+		"statement_timeout":                   milliseconds(statementMax),
+		"default_transaction_isolation":       "read committed",
+	}
+}
+
+func milliseconds(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) }
+
+// session is one connection.
+type session struct {
+	conn    *pgconn.PgConn
+	backend string
+}
+
+var _ sqlsink.Session = (*session)(nil)
+
+// connect makes a session of a configuration that says where to.
+func connect(ctx context.Context, config *pgconn.Config, name string) (*session, error) {
+	own := config.Copy()
+	own.RuntimeParams = settings(name)
+	conn, err := pgconn.ConnectConfig(ctx, own)
+	if err != nil {
+		return nil, refusal(err, 0)
+	}
+	s := &session{conn: conn}
+	// Durable is what a commit says: where the server or the user's settings say otherwise, this connection does not.
+	results, err := s.Do(ctx, sqlsink.Statement{Rows: true, Text: `SELECT pid::text || ' ' || backend_start::text,
+		set_config('synchronous_commit', CASE current_setting('synchronous_commit') WHEN 'off' THEN 'on'
+		ELSE current_setting('synchronous_commit') END, false) FROM pg_catalog.pg_stat_activity WHERE pid = pg_backend_pid()`})
+	if err != nil {
+		return nil, errors.Join(err, s.Close()) //nolint:contextcheck // a goodbye has its own time
+	}
+	if len(results[0].Rows) == 1 {
+		s.backend = results[0].Rows[0][0]
+	}
+	return s, nil
+}
+
+// Backend implements [sqlsink.Session]: the process and when it started, since numbers of processes come again.
+func (s *session) Backend() string { return s.backend }
+
+// Do implements [sqlsink.Session], in one message.
+func (s *session) Do(ctx context.Context, statements ...sqlsink.Statement) ([]sqlsink.Result, error) {
+	var batch pgconn.Batch
+	for _, statement := range statements {
+		text := numbered(statement.Text)
+		if statement.One { // fence:F23 postgres
+			text = one(text)
+		}
+		values, formats := arguments(statement.Args)
+		batch.ExecParams(text, values, nil, formats, nil)
+	}
+	reader := s.conn.ExecBatch(ctx, &batch)
+	out := make([]sqlsink.Result, 0, len(statements))
+	for reader.NextResult() {
+		rows := reader.ResultReader()
+		var result sqlsink.Result
+		for rows.NextRow() {
+			result.Rows = append(result.Rows, cells(rows.Values()))
+		}
+		if _, err := rows.Close(); err != nil {
+			return nil, errors.Join(s.refused(err, statements, len(out)), ignored(reader.Close()))
+		}
+		out = append(out, result)
+	}
+	if err := reader.Close(); err != nil {
+		return nil, s.refused(err, statements, len(out))
+	}
+	return out, nil
+}
+
+// ignored drops the error of a batch's end, which repeats that of its statement.
+func ignored(error) error { return nil }
+
+// one makes a statement fail on the server, with all that is sent behind it, unless it touches exactly one row.
+func one(text string) string {
+	return "WITH touched AS (" + text + " RETURNING 1) SELECT 1 / (CASE count(*) WHEN 1 THEN 1 ELSE 0 END) FROM touched"
+}
+
+const divisionByZero = "22012"
+
+func (s *session) refused(err error, statements []sqlsink.Statement, at int) error {
+	answer, ok := errors.AsType[*pgconn.PgError](err)
+	if ok && at < len(statements) && statements[at].One && answer.Code == divisionByZero {
+		return sqlsink.ErrNotOne
+	}
+	return refusal(err, at)
+}
+
+// arguments encodes the arguments of a statement: bytes as they are, all else as text.
+func arguments(args []any) (values [][]byte, formats []int16) {
+	values, formats = make([][]byte, len(args)), make([]int16, len(args))
+	for i, arg := range args {
+		switch arg := arg.(type) {
+		case nil:
+		case []byte:
+			values[i], formats[i] = arg, asBytes
+			if arg == nil {
+				values[i] = []byte{}
+			}
+		case string:
+			values[i] = []byte(arg)
+		case int64:
+			values[i] = strconv.AppendInt(nil, arg, 10)
+		case sqlsink.Array:
+			values[i], formats[i] = array(arg), asBytes
+		}
+	}
+	return values, formats
+}
+
+// asBytes is the format of what is not text.
+const asBytes = 1
+
+// array encodes an array of one dimension in the server's binary form: dimensions, whether there are NULLs, type of the
+// elements, length, first index, and each element after its length.
+func array(in sqlsink.Array) []byte {
+	types := map[string]uint32{"bytea": pgtype.ByteaOID, "bigint": pgtype.Int8OID, "text": pgtype.TextOID}
+	size := 20
+	for _, cell := range in.Cells {
+		size += 12 + len(bytesOf(cell))
+	}
+	out := make([]byte, 0, size)
+	for _, word := range []uint32{1, 1, types[elements(in.Kind)], uint32(len(in.Cells)), 1} {
+		out = binary32(out, word)
+	}
+	for _, cell := range in.Cells {
+		if number, ok := cell.(int64); ok {
+			out = binary.BigEndian.AppendUint64(binary32(out, 8), uint64(number))
+			continue
+		}
+		if cell == nil {
+			out = binary32(out, math.MaxUint32) // NULL
+			continue
+		}
+		bytes := bytesOf(cell)
+		out = append(binary32(out, uint32(len(bytes))), bytes...)
+	}
+	return out
+}
+
+func binary32(out []byte, word uint32) []byte { return binary.BigEndian.AppendUint32(out, word) }
+
+func bytesOf(cell any) []byte {
+	switch cell := cell.(type) {
+	case []byte:
+		return cell
+	case string:
+		return []byte(cell)
+	default:
+		return nil
+	}
+}
+
+func cells(values [][]byte) []string {
+	out := make([]string, len(values))
+	for i, value := range values {
+		out[i] = string(value)
+	}
+	return out
+}
+
+// Commit implements [sqlsink.Session].
+func (s *session) Commit(ctx context.Context) error {
+	results, err := s.conn.Exec(ctx, "COMMIT").ReadAll()
+	if err != nil {
+		answer, ok := errors.AsType[*pgconn.PgError](err)
+		// A connection that is ended while it commits may have committed.
+		if ok && answer.Severity == "ERROR" && !strings.HasPrefix(answer.Code, "57") && !strings.HasPrefix(answer.Code, "08") {
+			return refusal(err, 0)
+		}
+		return fmt.Errorf("postgres: commit: %w: %w", fence.ErrUnknown, err)
+	}
+	if len(results) != 1 || results[0].CommandTag.String() != "COMMIT" {
+		return &sqlsink.Refused{Err: errors.New("postgres: the transaction had failed and was rolled back")}
+	}
+	return nil
+}
+
+// End implements [sqlsink.Session].
+func (s *session) End(ctx context.Context, backend string) error {
+	_, err := s.Do(ctx, sqlsink.Statement{
+		Rows: true, Args: []any{backend},
+		Text: `SELECT pg_terminate_backend(pid, 2000) FROM pg_catalog.pg_stat_activity
+			WHERE pid::text || ' ' || backend_start::text = ? AND application_name LIKE 'fencerow %'`,
+	})
+	return err
+}
+
+// Close implements [sqlsink.Session].
+func (s *session) Close() error {
+	ctx, cancel := context.WithTimeout(context.Background(), closeMax) //nolint:forbidigo // a goodbye, bounded; it needs nobody's leave
+	defer cancel()
+	if err := s.conn.Close(ctx); err != nil {
+		return fmt.Errorf("postgres: close: %w", err)
+	}
+	return nil
+}
+
+// refusal says why the server refused. What it did not answer is returned as it is.
+func refusal(err error, at int) error {
+	answer, ok := errors.AsType[*pgconn.PgError](err)
+	if !ok {
+		return fmt.Errorf("postgres: %w", err)
+	}
+	return &sqlsink.Refused{Statement: at, Reason: reason(answer.Code), Err: err}
+}
+
+// reason sorts the codes of the server.
+func reason(code string) sqlsink.Reason {
+	switch code {
+	case "40001", "40P01":
+		return sqlsink.RefusedRace
+	case "55P03":
+		return sqlsink.RefusedLocked
+	case "23505", "42P06", "42P07", "42710": // a row, or a schema or table that somebody else made meanwhile
+		return sqlsink.RefusedDuplicate
+	case "42P01", "3F000", "42703":
+		return sqlsink.RefusedMissing
+	case "42501", "28000", "28P01":
+		return sqlsink.RefusedDenied
+	case "53100":
+		return sqlsink.RefusedFull
+	case "25006":
+		return sqlsink.RefusedReadOnly
+	}
+	for _, class := range []string{"22", "23", "42", "54", "P0"} { // data, constraints, types, limits, triggers
+		if strings.HasPrefix(code, class) {
+			return sqlsink.RefusedRow
+		}
+	}
+	return sqlsink.RefusedOther
+}

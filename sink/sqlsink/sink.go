@@ -1,0 +1,489 @@
+package sqlsink
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"go.uber.org/zap"
+
+	"fencerow/change"
+	"fencerow/fence"
+	"fencerow/internal/failpoint"
+	"fencerow/sink"
+)
+
+// triesMax bounds how often one call starts over, because of a race or a writer whose transaction had to be ended. Each
+// time somebody else got on, or is gone.
+const triesMax = 5
+
+// Config of a sink.
+type Config struct {
+	// Open connects to the target. The name says what the connection is for, and is shown there.
+	Open     func(ctx context.Context, name string) (Session, error)
+	Dialect  Dialect
+	Settings Settings
+	Name     string // the target as people are shown it in faults
+	Identity sink.Identity
+	Logger   *zap.Logger
+}
+
+func (c *Config) validate() error {
+	var faults []error
+	if c.Open == nil || c.Dialect == nil {
+		faults = append(faults, errors.New("sink sql: Open or Dialect is missing"))
+	}
+	if c.Identity.Cluster == "" || c.Identity.UID == "" {
+		faults = append(faults, fmt.Errorf("sink sql: identity %+v is not valid", c.Identity))
+	}
+	if err := c.Identity.Changefeed.Validate(); err != nil {
+		faults = append(faults, err)
+	}
+	if err := checkTable(c.Settings.Table); err != nil {
+		faults = append(faults, fmt.Errorf("sink sql: table %.100q %w", c.Settings.Table, err))
+	}
+	if c.Logger == nil {
+		c.Logger = zap.NewNop()
+	}
+	return errors.Join(faults...)
+}
+
+// Sink writes to a table of a database.
+type Sink struct {
+	config     Config
+	statements statements
+	layout     layout
+}
+
+var _ sink.Sink = (*Sink)(nil)
+
+// New makes a sink. It connects on first use.
+func New(config Config) (*Sink, error) {
+	if err := config.validate(); err != nil {
+		return nil, err
+	}
+	return &Sink{
+		config:     config,
+		statements: statements{dialect: config.Dialect, as: config.Identity},
+		layout:     layout{dialect: config.Dialect, table: config.Settings.Table, mode: config.Settings.Mode},
+	}, nil
+}
+
+// open connects for one call, or for one writer.
+func (s *Sink) open(ctx context.Context, what string) (Session, error) {
+	session, err := s.config.Open(ctx, fmt.Sprintf("fencerow %s %s", s.config.Identity.Changefeed, what))
+	if err != nil {
+		return nil, s.failed("connect", err)
+	}
+	return session, nil
+}
+
+// with does one thing on a connection of its own.
+func (s *Sink) with(ctx context.Context, doing string, do func(Session) error) error {
+	session, err := s.open(ctx, "control")
+	if err != nil {
+		return err
+	}
+	defer func() { _ = session.Close() }() // what it did is committed, or is not to be
+	return s.again(ctx, session, doing, func() error { return do(session) })
+}
+
+// again does something until nothing raced it. What was locked is let go by the time-outs of whoever locked it.
+func (s *Sink) again(ctx context.Context, session Session, doing string, do func() error) error {
+	for try := 1; ; try++ {
+		err := do()
+		reason := reasonOf(err)
+		if err == nil || try == triesMax || !passes(reason) {
+			return s.shown(doing, err)
+		}
+		if _, err := session.Do(ctx, rollback()); err != nil {
+			return s.shown(doing, err)
+		}
+	}
+}
+
+// passes reports whether time heals what a server refused for this reason.
+func passes(reason Reason) bool {
+	return reason == RefusedRace || reason == RefusedDuplicate || reason == RefusedLocked
+}
+
+// shown is failed for what is not yet in the form that people are shown.
+func (s *Sink) shown(doing string, err error) error {
+	if err == nil || errors.Is(err, fence.ErrStale) || errors.Is(err, sink.ErrApart) || errors.Is(err, sink.ErrSynced) {
+		return err
+	}
+	return s.failed(doing, err)
+}
+
+// commit ends a transaction. An answer that is lost is [fence.ErrUnknown].
+func (s *Sink) commit(ctx context.Context, session Session, doing string) error {
+	if failpoint.On {
+		ctx = failpoint.Hold(ctx, failpoint.Commit, func() string { return doing + " of " + s.config.Identity.Changefeed.String() })
+	}
+	err := session.Commit(ctx)
+	if _, refused := errors.AsType[*Refused](err); err == nil || refused {
+		return err
+	}
+	return fmt.Errorf("sink sql: commit: %w: %w", err, fence.ErrUnknown)
+}
+
+// Raise implements [sink.Sink].
+func (s *Sink) Raise(ctx context.Context, epoch fence.Epoch, known sink.Known) error {
+	return s.with(ctx, "raise the floor", func(session Session) error {
+		if err := s.setup(ctx, session); err != nil {
+			return err
+		}
+		target, err := s.prepare(ctx, session)
+		if err != nil {
+			return err
+		}
+		return s.raise(ctx, session, target, func(held sink.Head) (sink.Head, error) {
+			return held.Raise(s.config.Identity, epoch, known)
+		})
+	})
+}
+
+// setup makes our tables. It asks first, so that a user who may not create anything can use what is there.
+func (s *Sink) setup(ctx context.Context, session Session) error {
+	results, err := session.Do(ctx, s.config.Dialect.Present())
+	if err != nil || len(results[0].Rows) == len(ours()) {
+		return err
+	}
+	_, err = session.Do(ctx, s.config.Dialect.Setup()...)
+	return err
+}
+
+// raise stores the head that follows the one that is there.
+func (s *Sink) raise(ctx context.Context, session Session, target string, follow func(sink.Head) (sink.Head, error)) error {
+	held, err := s.lockedHead(ctx, session)
+	if err != nil {
+		return err
+	}
+	head, err := follow(held.Head)
+	if err != nil {
+		return err
+	}
+	fresh := !held.Exists() || head.Succeeds(held.Head)
+	if !fresh && held.target != target {
+		return moved(held.target, target)
+	}
+	if fresh {
+		err = s.begin(ctx, session, held, headRow{Head: head, target: target})
+	} else {
+		_, err = session.Do(ctx, s.statements.updateHead(held.id, head, held.target))
+	}
+	if err != nil {
+		return err
+	}
+	return s.commit(ctx, session, "raise")
+}
+
+// lockedHead begins a transaction, and reads the head with its row locked.
+func (s *Sink) lockedHead(ctx context.Context, session Session) (headRow, error) {
+	results, err := session.Do(ctx,
+		begin(),
+		s.statements.lockHead(), // fence:F22 sql
+		s.statements.readHead())
+	if err != nil {
+		return headRow{}, err
+	}
+	return headOf(results[len(results)-1])
+}
+
+// headOf decodes the head that a statement returned, if it did.
+func headOf(result Result) (headRow, error) {
+	if len(result.Rows) == 0 {
+		return headRow{}, nil
+	}
+	head, err := readHead(result.Rows[0])
+	if err != nil {
+		return headRow{}, broken("heads", err)
+	}
+	return head, nil
+}
+
+// begin stores the first head of a creation, and registers its table.
+func (s *Sink) begin(ctx context.Context, session Session, held, next headRow) error {
+	results, err := session.Do(ctx, s.statements.holderOf(next.target))
+	if err != nil {
+		return err
+	}
+	holder, err := headOf(results[0])
+	if err != nil {
+		return err
+	}
+	if holder.Exists() && holder.id != held.id {
+		return sink.InUse(holder.Identity)
+	}
+	var do []Statement
+	if held.Exists() {
+		do = append(s.statements.clear(held.id), s.statements.unregister(held.id), s.statements.updateHead(held.id, next.Head, next.target))
+	} else {
+		do = append(do, s.statements.insertHead(next.Head, next.target))
+	}
+	_, err = session.Do(ctx, append(do, s.statements.register(next.target))...)
+	return err
+}
+
+// prepare makes sure that the table of data is there and can hold what is written to it, and returns its full name. It
+// comes before the transaction of the head, since some servers end a transaction to create a table: a crash in between
+// leaves an empty table.
+func (s *Sink) prepare(ctx context.Context, session Session) (string, error) {
+	describe := s.config.Dialect.Describe(s.config.Settings.Table)
+	results, err := session.Do(ctx, s.statements.readHead(), describe)
+	if err != nil {
+		return "", err
+	}
+	head, err := headOf(results[0])
+	if err != nil {
+		return "", err
+	}
+	columns := results[1].Rows
+	if len(columns) == 0 {
+		name := s.config.Settings.Table
+		switch {
+		case head.Identity == s.config.Identity && !head.Removed && (head.target == name || strings.HasSuffix(head.target, "."+name)):
+			return "", s.tableLost()
+		case !s.config.Settings.Create:
+			return "", s.noTable()
+		}
+		if results, err = session.Do(ctx, exec(CreateTable(s.config.Dialect, name, s.config.Settings.Mode)), describe); err != nil {
+			return "", err
+		}
+		columns = results[1].Rows
+	}
+	return s.checkColumns(columns)
+}
+
+// checkColumns returns the full name of a table whose columns will do.
+func (s *Sink) checkColumns(rows [][]string) (string, error) {
+	full, found := "", map[string]string{}
+	for _, row := range rows {
+		r := reader{row: row}
+		full = r.text()
+		found[r.text()] = r.text()
+	}
+	for _, column := range ColumnsOf(s.config.Settings.Mode) {
+		have, there := found[column.Name]
+		switch {
+		case !there:
+			return "", s.wrongTable(column.Name, "is missing")
+		case !s.config.Dialect.Holds(column.Kind).MatchString(have):
+			return "", s.wrongTable(column.Name, "is of type "+have+", which can't hold it")
+		}
+	}
+	return full, nil
+}
+
+// Remove implements [sink.Sink]. The rows of the copy stay.
+func (s *Sink) Remove(ctx context.Context, epoch fence.Epoch) error {
+	return s.with(ctx, "remove the claims", func(session Session) error {
+		if err := s.setup(ctx, session); err != nil {
+			return err
+		}
+		held, err := s.lockedHead(ctx, session)
+		if err != nil {
+			return err
+		}
+		head, err := held.Remove(s.config.Identity, epoch)
+		if err != nil || head == held.Head {
+			return err
+		}
+		do := []Statement{s.statements.insertHead(head, s.config.Settings.Table)}
+		if held.Exists() {
+			do = append(s.statements.clear(held.id), s.statements.unregister(held.id), s.statements.updateHead(held.id, head, held.target))
+		}
+		if _, err := session.Do(ctx, do...); err != nil {
+			return err
+		}
+		return s.commit(ctx, session, "removal")
+	})
+}
+
+// Claim implements [sink.Sink]. The connection that claims is the writer's.
+func (s *Sink) Claim(ctx context.Context, claim sink.Claim) (sink.Writer, error) {
+	session, err := s.open(ctx, claim.Token.String())
+	if err != nil {
+		return nil, err
+	}
+	var w *writer
+	err = s.again(ctx, session, "claim", func() error {
+		var err error
+		w, err = s.claim(ctx, session, claim)
+		return err
+	})
+	if err != nil {
+		return nil, errors.Join(err, session.Close())
+	}
+	return w, nil
+}
+
+// claim takes a span, in one transaction: it keeps other claims out, waits for the transactions of those whom it
+// supersedes, reads how far they came, and stores the new claim. A transaction that does not end in time is ended.
+func (s *Sink) claim(ctx context.Context, session Session, claim sink.Claim) (*writer, error) {
+	for try := 1; ; try++ {
+		before, err := s.admitted(ctx, session, claim)
+		if err != nil {
+			return nil, err
+		}
+		writers := before.held.Writers(claim.Span)
+		if len(writers) > 0 {
+			before, err = s.shutOut(ctx, session, before, writers)
+		}
+		if reasonOf(err) == RefusedLocked && try < triesMax {
+			if err := s.endBackends(ctx, session, before.backends(writers)); err != nil {
+				return nil, err
+			}
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		return s.take(ctx, session, before, claim)
+	}
+}
+
+// admitted begins the transaction of a claim and reads everything. A claim that is refused touches nothing.
+func (s *Sink) admitted(ctx context.Context, session Session, claim sink.Claim) (*state, error) {
+	head, err := s.lockedHead(ctx, session)
+	if reasonOf(err) == RefusedMissing { // our tables: nobody raised here, or they are gone
+		head, err = headRow{}, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var rows [][]string
+	if head.Exists() {
+		results, err := session.Do(ctx, s.statements.readClaims(head.id))
+		if err != nil {
+			return nil, err
+		}
+		rows = results[0].Rows
+	}
+	before, err := readState(head, rows)
+	if err != nil {
+		return nil, err
+	}
+	_, err = before.held.Claim(head.Head, s.config.Identity, claim, max(head.next, 1))
+	return before, err
+}
+
+// shutOut waits until the writers have no transaction open, from where on they can't begin one that counts, and reads how
+// far they came. When it could not, it returns what it was given.
+func (s *Sink) shutOut(ctx context.Context, session Session, before *state, writers []sink.Incarnation) (*state, error) {
+	id := before.head.id
+	results, err := session.Do(ctx, s.statements.lockClaims(id, writers), s.statements.readClaims(id))
+	if err != nil {
+		return before, err
+	}
+	return readState(before.head, results[1].Rows)
+}
+
+// endBackends ends the connections of writers that keep a transaction open.
+func (s *Sink) endBackends(ctx context.Context, session Session, backends []string) error {
+	if _, err := session.Do(ctx, rollback()); err != nil {
+		return err
+	}
+	for _, backend := range backends {
+		s.config.Logger.Info("a superseded writer keeps a transaction open: its connection is ended",
+			zap.Stringer("changefeed", s.config.Identity.Changefeed), zap.String("connection", backend))
+		if err := session.End(ctx, backend); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// take stores the claim.
+func (s *Sink) take(ctx context.Context, session Session, before *state, claim sink.Claim) (*writer, error) {
+	n := before.head.next
+	after, err := before.held.Claim(before.head.Head, s.config.Identity, claim, n)
+	if err != nil {
+		return nil, err
+	}
+	do, err := s.statements.take(before, claim, after, session.Backend())
+	if err != nil {
+		return nil, err
+	}
+	if _, err := session.Do(ctx, do...); err != nil {
+		return nil, err
+	}
+	if err := s.commit(ctx, session, "claim"); err != nil {
+		return nil, err
+	}
+	return &writer{
+		sink: s, session: session, head: before.head.id, n: n, token: claim.Token,
+		claimed: after.Pieces(n), held: after.Only(n),
+	}, nil
+}
+
+// LastSync implements [sink.Syncing].
+func (s *Sink) LastSync(ctx context.Context) (change.Position, error) {
+	var last change.Position
+	err := s.with(ctx, "read the sync points", func(session Session) error {
+		results, err := session.Do(ctx, s.statements.readHead())
+		if reasonOf(err) == RefusedMissing {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		head, err := headOf(results[0])
+		if err != nil || !head.Exists() || head.Identity.UID != s.config.Identity.UID {
+			return err
+		}
+		if results, err = session.Do(ctx, s.statements.readSyncs(head.id)); err != nil {
+			return err
+		}
+		held, err := readSyncs(results[0])
+		if n := len(held); n > 0 {
+			last = held[n-1]
+		}
+		return err
+	})
+	return last, err
+}
+
+// Inspect implements [sink.Inspector]. It reads only.
+func (s *Sink) Inspect(ctx context.Context) (sink.Kept, error) {
+	kept := sink.Kept{Live: true}
+	err := s.with(ctx, "inspect", func(session Session) error {
+		results, err := session.Do(ctx, s.statements.readHead(), s.statements.readHeads())
+		if reasonOf(err) == RefusedMissing {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		head, err := headOf(results[0])
+		if err != nil {
+			return err
+		}
+		for _, row := range results[1].Rows {
+			other, err := readHead(row)
+			if err != nil {
+				return broken("heads", err)
+			}
+			kept.Others = append(kept.Others, other.Head)
+		}
+		if results, err = session.Do(ctx, s.statements.readClaims(head.id)); err != nil {
+			return err
+		}
+		held, err := readState(head, results[0].Rows)
+		if err != nil {
+			return err
+		}
+		kept.Head, kept.Map = head.Head, held.held
+		return nil
+	})
+	return kept, err
+}
+
+// Close implements [sink.Sink]. Every connection belongs to a call or to a writer, so none is left.
+func (s *Sink) Close() error { return nil }
+
+var (
+	_ sink.Inspector = (*Sink)(nil)
+	_ sink.Syncing   = (*Sink)(nil)
+)

@@ -1,0 +1,290 @@
+package sqltest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"fencerow/change"
+	"fencerow/changefeed"
+	"fencerow/fence"
+	"fencerow/sink"
+	"fencerow/sink/sqlsink"
+)
+
+// pastMax is far above what a claim may need to get past a writer that stands still.
+const pastMax = 60 * time.Second
+
+// Run runs the whole suite.
+func Run(t *testing.T, h Harness) {
+	t.Helper()
+	for name, test := range map[string]func(*testing.T, Harness){
+		"a writer that stands still before its commit":      testPaused,
+		"a writer that stands still is ended by the server": testPausedAlone,
+		"a claim holds off a raise":                         testClaimHoldsOffARaise,
+		"a commit is cut at every byte to the server":       func(t *testing.T, h Harness) { testCut(t, h, toServer) },
+		"a commit is cut at every byte of its answer":       func(t *testing.T, h Harness) { testCut(t, h, toClient) },
+		"a table that is missing":                           testTableMissing,
+		"a table that can't hold what is written":           testTableWrong,
+		"a table of another changefeed":                     testTableTaken,
+		"a table that is lost":                              testTableLost,
+		"a user without rights":                             testRights,
+		"a row that the target refuses":                     testRowRefused,
+		"keys again and again in one batch":                 testHotKeys,
+		"a server that does not answer":                     testUnreachable,
+		"a writer that is done with keeps no connection":    testConnections,
+	} {
+		t.Run(name, func(t *testing.T) { test(t, h) })
+	}
+}
+
+func me() sink.Identity {
+	return sink.Identity{Cluster: "c1", Changefeed: changefeed.ID{Namespace: "default", Name: "orders"}, UID: "uid-1"}
+}
+
+func logOptions() changefeed.Options { return changefeed.Options{"mode": "log"} }
+
+// put is a change of its own key at a position.
+func put(at change.Position) change.Change {
+	return set(at, fmt.Sprintf("key-%03d", at), "value")
+}
+
+func set(at change.Position, key, value string) change.Change {
+	return change.Change{
+		Position: at, Op: change.OpUpdate, Key: []byte(key),
+		After: &change.KV{Key: []byte(key), Value: []byte(value), ModRevision: int64(at), Version: 1},
+	}
+}
+
+// upTo is a batch with one change.
+func upTo(at change.Position) sink.Batch {
+	return sink.Batch{Changes: []change.Change{put(at)}, Span: changefeed.Whole(), To: change.At(at)}
+}
+
+func whole(epoch fence.Epoch, seq fence.Seq) sink.Claim {
+	return sink.Claim{Span: changefeed.Whole(), Token: fence.Mint(epoch, seq), From: change.At(1)}
+}
+
+func claim(t testing.TB, s sink.Sink, c sink.Claim) sink.Writer {
+	t.Helper()
+	w, err := s.Claim(t.Context(), c)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = w.Close() })
+	return w
+}
+
+// gate lets a test hold a node at its commits.
+type gate struct {
+	mu   sync.Mutex
+	hold bool
+	at   chan struct{} // receives when somebody stands there
+	free chan struct{}
+}
+
+func newGate() *gate { return &gate{at: make(chan struct{}, 1), free: make(chan struct{})} }
+
+func (g *gate) close() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.hold = true
+}
+
+func (g *gate) wrap(session sqlsink.Session) sqlsink.Session {
+	return &gated{Session: session, gate: g}
+}
+
+type gated struct {
+	sqlsink.Session
+	gate *gate
+}
+
+// Commit implements [sqlsink.Session].
+func (s *gated) Commit(ctx context.Context) error {
+	s.gate.mu.Lock()
+	held := s.gate.hold
+	s.gate.mu.Unlock()
+	if held {
+		s.gate.at <- struct{}{}
+		<-s.gate.free
+	}
+	return s.Session.Commit(ctx)
+}
+
+// testPaused: everything of a transaction is done but its commit, when the writer is stopped. The next owner gets past it,
+// and the commit fails when it wakes up.
+func testPaused(t *testing.T, h Harness) {
+	target := h.New(t)
+	held := newGate()
+	old := target.Open(t, me(), Way{Options: logOptions(), Wrap: held.wrap})
+	require.NoError(t, old.Raise(t.Context(), 2, sink.KnownNothing))
+	stale := claim(t, old, whole(2, 1))
+	require.NoError(t, stale.Write(t.Context(), upTo(2)))
+	held.close()
+	result := make(chan error, 1)
+	go func() { result <- stale.Write(t.Context(), upTo(3)) }()
+	<-held.at
+
+	next := target.Open(t, me(), Way{Options: logOptions()})
+	limited, cancel := context.WithTimeout(t.Context(), pastMax)
+	defer cancel()
+	require.NoError(t, next.Raise(limited, 3, sink.KnownCheckpoint))
+	w, err := next.Claim(limited, whole(3, 1))
+	require.NoError(t, err, "a claim gets past a transaction that nobody goes on with")
+	require.Equal(t, change.At(2), w.Pieces()[0].Mark)
+	require.NoError(t, w.Write(t.Context(), upTo(3)))
+	close(held.free)
+	require.Error(t, <-result, "the old commit fails")
+	require.NoError(t, w.Write(t.Context(), upTo(4)))
+	require.NoError(t, w.Close())
+	require.Equal(t, []string{"key-002", "key-003", "key-004"}, target.Log(t))
+}
+
+// testPausedAlone: nobody comes; the server itself ends the transaction, since the writer asked it to.
+func testPausedAlone(t *testing.T, h Harness) {
+	target := h.New(t)
+	held := newGate()
+	old := target.Open(t, me(), Way{Options: logOptions(), Wrap: held.wrap})
+	require.NoError(t, old.Raise(t.Context(), 2, sink.KnownNothing))
+	w := claim(t, old, whole(2, 1))
+	held.close()
+	result := make(chan error, 1)
+	go func() { result <- w.Write(t.Context(), upTo(2)) }()
+	<-held.at
+	require.Eventually(t, func() bool { return target.Backends(t) == 0 }, pastMax, 100*time.Millisecond)
+	close(held.free)
+	require.Error(t, <-result)
+	require.Empty(t, target.Log(t))
+}
+
+// testClaimHoldsOffARaise is F22: while a claim is being decided the floor stands still under it.
+func testClaimHoldsOffARaise(t *testing.T, h Harness) {
+	target := h.New(t)
+	held := newGate()
+	slow := target.Open(t, me(), Way{Options: logOptions(), Wrap: func(session sqlsink.Session) sqlsink.Session {
+		return &slowTaker{Session: session, gate: held}
+	}})
+	require.NoError(t, slow.Raise(t.Context(), 2, sink.KnownNothing))
+	held.close()
+	result := make(chan error, 1)
+	go func() {
+		w, err := slow.Claim(t.Context(), whole(2, 1))
+		if err == nil {
+			err = w.Close()
+		}
+		result <- err
+	}()
+	<-held.at
+	limited, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	require.Error(t, target.Open(t, me(), Way{Options: logOptions()}).Raise(limited, 3, sink.KnownNothing),
+		"the floor rose while a claim below it had been admitted and was not yet stored")
+	close(held.free)
+	require.NoError(t, <-result)
+}
+
+// slowTaker stands still after a claim was admitted, and before it is stored.
+type slowTaker struct {
+	sqlsink.Session
+	gate *gate
+	done int
+}
+
+// Do implements [sqlsink.Session].
+func (s *slowTaker) Do(ctx context.Context, statements ...sqlsink.Statement) ([]sqlsink.Result, error) {
+	s.gate.mu.Lock()
+	held := s.gate.hold
+	s.gate.mu.Unlock()
+	if s.done++; held && s.done == 3 { // the head, the claims, and now what is to be stored
+		s.gate.at <- struct{}{}
+		<-s.gate.free
+	}
+	return s.Session.Do(ctx, statements...)
+}
+
+// cutter arms a proxy right before a commit.
+type cutter struct {
+	sqlsink.Session
+	arm func()
+}
+
+// Commit implements [sqlsink.Session].
+func (s *cutter) Commit(ctx context.Context) error {
+	s.arm()
+	return s.Session.Commit(ctx)
+}
+
+// cutBytesMax is more than a commit and its answer take.
+const cutBytesMax = 200
+
+// testCut: whatever is lost of the exchange of a commit, the next claim knows whether it happened.
+func testCut(t *testing.T, h Harness, way direction) {
+	target := h.New(t)
+	proxy := newProxy(t, target.Host())
+	direct := target.Open(t, me(), Way{Options: logOptions()})
+	require.NoError(t, direct.Raise(t.Context(), 2, sink.KnownNothing))
+	var want []string
+	seq, at, committed, undone := fence.Seq(0), change.Position(1), 0, 0
+	for bytes := 0; ; bytes++ {
+		require.Less(t, bytes, cutBytesMax)
+		armed := false
+		cut := target.Open(t, me(), Way{Host: proxy.host(), Options: logOptions(), Wrap: func(session sqlsink.Session) sqlsink.Session {
+			return &cutter{Session: session, arm: func() {
+				if armed {
+					proxy.cutAfter(way, bytes)
+				}
+			}}
+		}})
+		seq++
+		w := claim(t, cut, whole(2, seq))
+		require.Equal(t, at, w.Pieces()[0].Mark.Position)
+		armed = true
+		err := w.Write(t.Context(), upTo(at+1))
+		if !proxy.wasCut() {
+			require.NoError(t, err)
+			break
+		}
+		proxy.cutAfter(way, -1)
+		if err != nil {
+			require.ErrorIs(t, err, fence.ErrUnknown, "cut after %d bytes", bytes)
+			require.Equal(t, err, w.Write(t.Context(), upTo(at+2)), "a writer that failed is done with")
+		}
+		seq++
+		again := claim(t, direct, whole(2, seq))
+		switch again.Pieces()[0].Mark.Position {
+		case at + 1:
+			committed++
+		case at:
+			undone++
+			require.Error(t, err)
+			require.NoError(t, again.Write(t.Context(), upTo(at+1)))
+		default:
+			require.Fail(t, "a position that nobody wrote", "%v", again.Pieces())
+		}
+		require.NoError(t, again.Close())
+		at++
+		want = append(want, string(put(at).Key))
+	}
+	want = append(want, string(put(at+1).Key))
+	require.Equal(t, want, target.Log(t))
+	t.Logf("%d cuts: %d were committed, %d were not", committed+undone, committed, undone)
+	if way == toServer {
+		require.Positive(t, undone)
+	} else {
+		require.Positive(t, committed)
+	}
+}
+
+func requireFault(t testing.TB, err error, code changefeed.Code, words ...string) {
+	t.Helper()
+	fault, ok := errors.AsType[*changefeed.Fault](err)
+	require.True(t, ok, "%v", err)
+	require.Equal(t, code, fault.Code, "%v", err)
+	for _, word := range words {
+		require.Contains(t, err.Error(), word)
+	}
+}

@@ -1,0 +1,121 @@
+package sqltest
+
+import (
+	"io"
+	"net"
+	"sync"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// direction of bytes through a proxy.
+type direction uint8
+
+const (
+	toServer direction = iota
+	toClient
+)
+
+// proxy passes bytes on, until it is told to cut: after so many more bytes of one direction everything is cut.
+type proxy struct {
+	listener net.Listener
+	server   string
+
+	mu    sync.Mutex // guards what follows
+	armed bool
+	at    direction
+	left  int
+	cut   bool
+	conns []net.Conn
+}
+
+func newProxy(t testing.TB, server string) *proxy {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	p := &proxy{listener: listener, server: server}
+	var group sync.WaitGroup
+	group.Go(func() {
+		for {
+			client, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			server, err := net.Dial("tcp", p.server)
+			if err != nil {
+				_ = client.Close()
+				continue
+			}
+			p.mu.Lock()
+			p.conns = append(p.conns, client, server)
+			p.mu.Unlock()
+			group.Go(func() { p.pass(toServer, client, server) })
+			group.Go(func() { p.pass(toClient, server, client) })
+		}
+	})
+	t.Cleanup(func() {
+		_ = listener.Close()
+		p.end()
+		group.Wait()
+	})
+	return p
+}
+
+func (p *proxy) host() string { return p.listener.Addr().String() }
+
+// cutAfter arms the proxy.
+func (p *proxy) cutAfter(at direction, bytes int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.armed, p.at, p.left, p.cut = true, at, bytes, false
+}
+
+// wasCut reports whether it came to the cut.
+func (p *proxy) wasCut() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.cut
+}
+
+func (p *proxy) end() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, conn := range p.conns {
+		_ = conn.Close()
+	}
+	p.conns = nil
+}
+
+// pass moves bytes one way.
+func (p *proxy) pass(way direction, from, to net.Conn) {
+	buffer := make([]byte, 32<<10)
+	for {
+		n, err := from.Read(buffer)
+		allowed, over := p.allow(way, n)
+		if _, failed := to.Write(buffer[:allowed]); failed != nil || err != nil || over {
+			if over {
+				p.end()
+			}
+			_ = from.Close()
+			_ = to.Close()
+			_, _ = io.Copy(io.Discard, from)
+			return
+		}
+	}
+}
+
+// allow returns how many of n bytes may pass, and whether the connections are to be cut then.
+func (p *proxy) allow(way direction, n int) (int, bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.armed || p.at != way {
+		return n, false
+	}
+	if n < p.left || p.left < 0 {
+		p.left -= n
+		return n, false
+	}
+	p.armed, p.cut = false, true
+	return p.left, true
+}
