@@ -28,6 +28,10 @@ var binary, unfenced string
 
 func TestMain(m *testing.M) {
 	flag.Parse()
+	if testing.Short() {
+		fmt.Println("faults: left out by -short; make faults runs them")
+		os.Exit(0)
+	}
 	if *seedWanted == 0 {
 		*seedWanted = uint64(time.Now().Unix() / int64(24*time.Hour/time.Second)) //nolint:gosec // after 1970
 	}
