@@ -7,6 +7,7 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"sync"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
@@ -101,15 +102,9 @@ func (s *Store) streamFrom(ctx context.Context, w *watch, request kv.WatchReques
 	if err != nil && !errors.Is(err, io.EOF) { // of EOF the receive tells the reason
 		return failed(err)
 	}
-	sender := make(chan struct{})
-	go func() {
-		defer close(sender)
-		w.sendProgress(ctx, stream)
-	}()
-	defer func() {
-		cancel()
-		<-sender
-	}()
+	var sender sync.WaitGroup
+	defer sender.Wait()
+	defer cancel()
 	for {
 		answer, err := stream.Recv()
 		if err != nil {
@@ -120,6 +115,8 @@ func (s *Store) streamFrom(ctx context.Context, w *watch, request kv.WatchReques
 			return response
 		}
 		if answer.GetCreated() {
+			// Not before: etcd holds events back until it has announced the watch, but answers a progress request past them.
+			sender.Go(func() { w.sendProgress(ctx, stream) })
 			continue // its revision says nothing about what was delivered
 		}
 		if !since(&response, request.From) {
