@@ -44,6 +44,7 @@ func run(m *testing.M) int {
 		fmt.Fprintln(os.Stderr, "build cdc-node:", err)
 		return 1
 	}
+	defer func() { closeBrowser() }()
 	return m.Run()
 }
 

@@ -44,8 +44,8 @@ type tab struct {
 	troubles []string   // what the page threw or the console got as an error
 }
 
-func open(t *testing.T, address string) *tab {
-	t.Helper()
+// browser is started by the first test that needs it; each tab has cookies and a storage of its own.
+var browser = sync.OnceValues(func() (context.Context, error) {
 	options := append([]chromedp.ExecAllocatorOption{}, chromedp.DefaultExecAllocatorOptions[:]...)
 	options = append(options, chromedp.NoSandbox, chromedp.WindowSize(int(desk[0]), int(desk[1])), chromedp.Flag("force-prefers-reduced-motion", true))
 	if path := os.Getenv("CHROMIUM"); path != "" {
@@ -53,11 +53,23 @@ func open(t *testing.T, address string) *tab {
 	}
 	allocator, end := chromedp.NewExecAllocator(context.Background(), options...)
 	ctx, leave := chromedp.NewContext(allocator)
-	tab := &tab{t: t, ctx: ctx, home: address}
-	t.Cleanup(func() {
+	closeBrowser = func() {
 		leave()
 		end()
-	})
+	}
+	return ctx, chromedp.Do(ctx)
+})
+
+// closeBrowser ends it, after all tests.
+var closeBrowser = func() {}
+
+func open(t *testing.T, address string) *tab {
+	t.Helper()
+	parent, err := browser()
+	require.NoError(t, err)
+	ctx, leave := chromedp.NewContext(parent, chromedp.WithNewBrowserContext())
+	tab := &tab{t: t, ctx: ctx, home: address}
+	t.Cleanup(leave)
 	require.NoError(t, chromedp.Listen(ctx, func(event any) {
 		tab.mu.Lock()
 		defer tab.mu.Unlock()
@@ -68,7 +80,7 @@ func open(t *testing.T, address string) *tab {
 			tab.troubles = append(tab.troubles, event.ExceptionDetails.Text)
 		}
 	}))
-	_, err := chromedp.Call(ctx, network.Enable, network.EnableParams{})
+	_, err = chromedp.Call(ctx, network.Enable, network.EnableParams{})
 	require.NoError(t, err)
 	tab.size(desk)
 	tab.do(chromedp.Navigate(address))
