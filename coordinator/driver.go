@@ -11,6 +11,7 @@ import (
 
 	"fencerow/changefeed"
 	"fencerow/fence"
+	"fencerow/trace"
 )
 
 // Bounds of the driver.
@@ -70,6 +71,7 @@ type Driver struct {
 	watch   Watch
 	metrics *Metrics
 	log     *zap.Logger
+	traced  trace.Recorder
 	started time.Time
 	answers chan Input
 }
@@ -80,6 +82,7 @@ type Parts struct {
 	Watch   Watch
 	Metrics *Metrics
 	Log     *zap.Logger
+	Traced  trace.Recorder // may be nil
 }
 
 // NewDriver returns the driver of the term in config. A new term is a new driver.
@@ -90,7 +93,7 @@ func NewDriver(config Config, parts Parts) (*Driver, error) {
 	}
 	return &Driver{
 		core: core, term: config.Term, store: parts.Store, watch: parts.Watch, metrics: parts.Metrics,
-		log: parts.Log.Named("coordinator").With(zap.Int64("term", config.Term)), started: time.Now(),
+		log: parts.Log.Named("coordinator").With(zap.Int64("term", config.Term)), started: time.Now(), traced: parts.Traced,
 		answers: make(chan Input, answersMax),
 	}, nil
 }
@@ -243,6 +246,10 @@ func (d *Driver) bump(ctx context.Context, decisions []Decision) []Input {
 		}
 		if outcome.Err == nil {
 			d.metrics.bumpSeconds.Observe(took)
+			d.traced.Record(trace.Step{
+				Kind: trace.Bump, ID: decision.ID, UID: outcome.Record.UID, Epoch: outcome.Record.Epoch, From: begun, To: time.Now(),
+				Reason: outcome.Record.Reason, Owner: outcome.Record.OwnerName,
+			})
 		}
 		answers[i] = BumpAnswered{ID: decision.ID, Nonce: decision.Nonce, Outcome: outcome}
 	}

@@ -14,6 +14,7 @@ import (
 	"fencerow/record"
 	"fencerow/sink"
 	"fencerow/source"
+	"fencerow/trace"
 )
 
 // Records reads the authority on who owns what.
@@ -70,6 +71,8 @@ type Config struct {
 	Metrics   *Metrics
 	// Rejected, if there is one, is told what the fences refuse. It must not block.
 	Rejected func(Rejection)
+	// Traced, if there is one, is told of first writes.
+	Traced trace.Recorder
 }
 
 // Rejection is a command that a fence refused.

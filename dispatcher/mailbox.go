@@ -293,7 +293,7 @@ func (r *reading) startPump(tasks context.Context, e StartPump) {
 	}
 	p := newPump(pumpConfig{
 		start: e, links: shared, session: r.host.config.Session, clock: r.host.now, metrics: r.host.config.Metrics,
-		mailbox: r.mailbox, ahead: &r.host.ahead, log: r.log.With(zap.Stringer("token", e.Token)),
+		mailbox: r.mailbox, ahead: &r.host.ahead, traced: r.host.config.Traced, log: r.log.With(zap.Stringer("token", e.Token)),
 	})
 	r.pumps[e.Token] = p
 	ctx, cancel := context.WithCancel(tasks)

@@ -18,6 +18,7 @@ import (
 	"fencerow/fence"
 	"fencerow/sink"
 	"fencerow/source"
+	"fencerow/trace"
 )
 
 const (
@@ -63,6 +64,7 @@ type pumpConfig struct {
 	mailbox *mailbox
 	ahead   *readAhead
 	log     *zap.Logger
+	traced  trace.Recorder
 }
 
 // pump moves the changes of one span from the source to the sink, under one token. Its goroutine claims the span, and
@@ -78,6 +80,8 @@ type pump struct {
 	revoked       atomic.Bool
 	traffic       Traffic
 	fenced        bool
+	began         time.Time
+	wrote         bool   // the first write was traced
 	unknown       bool   // the last write's outcome is not known, and no claim has told since
 	obeyed        uint64 // the order of the hold that it obeys
 
@@ -99,9 +103,22 @@ func newPump(config pumpConfig) *pump {
 		limits:     parseLimits(config.start.Spec.Options),
 		writes:     config.metrics.writes.WithLabelValues(kind),
 		ordered:    make(chan struct{}, 1),
+		began:      time.Now(),
 		held:       holdOrder{order: config.start.Order, at: config.start.Hold},
 		traffic:    NewTraffic(SampleRate, uint64(config.start.Token.Seq())),
 	}
+}
+
+// traceFirst tells of the first write that is durable.
+func (p *pump) traceFirst() {
+	if p.wrote {
+		return
+	}
+	p.wrote = true
+	p.traced.Record(trace.Step{
+		Kind: trace.FirstWrite, ID: p.start.Spec.ID(), UID: p.start.UID, Epoch: p.start.Token.Epoch(), Seq: p.start.Token.Seq(),
+		From: p.began, To: time.Now(),
+	})
 }
 
 // stop asks the pump to stop at a mark, or at once. At once is not taken back.

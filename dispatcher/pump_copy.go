@@ -192,6 +192,7 @@ func (a *attempt) write(ctx context.Context, batch sink.Batch, resolved change.P
 	}
 	ended := a.clock()
 	a.writes.Observe(ended.Sub(began).Seconds())
+	a.traceFirst()
 	a.last, a.moved = ended, true
 	a.pieces.advance(batch.Span, batch.To)
 	a.count(batch, bytes, resolved)

@@ -14,6 +14,7 @@ import (
 	"fencerow/internal/failpoint"
 	"fencerow/message"
 	"fencerow/record"
+	"fencerow/trace"
 )
 
 // Bounds of the host's queues. Records may block whoever brings them; messages never do, they are dropped.
@@ -65,6 +66,7 @@ type Deps struct {
 	Session   Session
 	Log       *zap.Logger
 	Metrics   *Metrics
+	Traced    trace.Recorder // may be nil
 }
 
 func (d *Deps) validate() error {

@@ -19,6 +19,7 @@ import (
 	"fencerow/record"
 	"fencerow/sink"
 	"fencerow/source"
+	"fencerow/trace"
 )
 
 // resultsMax is above the number of requests that a core has under way, so that an answer never waits.
@@ -43,6 +44,9 @@ type runner struct {
 	view    atomic.Pointer[View]
 	began   time.Time
 	metered metered
+
+	bootstrapped bool // the cover was built
+	stepBegan    time.Time
 
 	sink   sink.Sink // nil until opened
 	source source.Source
@@ -143,6 +147,8 @@ func (r *runner) run(parent context.Context) {
 	defer r.close()
 	defer r.ops.Wait()
 	defer cancel(fence.ErrDeposed)
+	r.stepBegan = time.Now()
+	r.trace(trace.Start, r.began)
 	r.log.Info("became owner", zap.String("reason", string(r.own.Record.Reason)))
 	timer := time.NewTimer(r.core.Pause())
 	defer timer.Stop()
@@ -260,11 +266,24 @@ func (r *runner) watch(view View) {
 	if view.State != "" && (before == nil || before.State != view.State) {
 		r.log.Info("state changed", zap.String("state", string(view.State)), zap.Stringer("checkpoint", view.Checkpoint))
 	}
+	if view.Spans > 0 && !r.bootstrapped {
+		r.bootstrapped = true
+		r.trace(trace.Bootstrap, r.stepBegan)
+		r.stepBegan = time.Now()
+	}
 	if view.Settled && !r.metered.settled {
+		r.trace(trace.Place, r.stepBegan)
 		r.metered.settled = true
 		r.host.deps.Metrics.takeover.Observe(time.Since(r.began).Seconds())
 	}
 	r.host.deps.Metrics.observe(view, &r.metered)
+}
+
+// trace says that a step of the ownership, begun then, is over.
+func (r *runner) trace(kind trace.Kind, from time.Time) {
+	r.host.deps.Traced.Record(trace.Step{
+		Kind: kind, ID: r.own.ID, UID: r.own.Record.UID, Epoch: r.own.Record.Epoch, From: from, To: time.Now(),
+	})
 }
 
 // logResult logs errors that the core turns into a retry or a state.

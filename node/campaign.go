@@ -91,7 +91,7 @@ func (l *life) coordinate(ctx context.Context, lead *epochstore.Lead) error {
 	driver, err := coordinator.NewDriver(coordinator.Config{
 		Term: lead.Term(), SessionTTL: l.session.TTL(), HandoffLimit: l.process.config.HandoffTimeout, Nonce: uuid.NewString,
 	}, coordinator.Parts{
-		Store: records.NewLeading(lead, l.store), Watch: inputs, Metrics: l.metrics.coordinator, Log: l.log,
+		Store: records.NewLeading(lead, l.store), Watch: inputs, Metrics: l.metrics.coordinator, Log: l.log, Traced: l.process.traced,
 	})
 	if err != nil {
 		return fmt.Errorf("node: coordinator: %w", err)

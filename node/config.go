@@ -14,6 +14,7 @@ import (
 
 	"fencerow/certs"
 	"fencerow/changefeed"
+	"fencerow/trace/otlp"
 )
 
 // Defaults of a node.
@@ -90,6 +91,10 @@ type Config struct {
 
 	AllowLiteralSecrets bool
 
+	// TraceEndpoint is the URL of an OTLP collector; empty: $OTEL_EXPORTER_OTLP_TRACES_ENDPOINT, then
+	// $OTEL_EXPORTER_OTLP_ENDPOINT, and traces are off if there is none.
+	TraceEndpoint string
+
 	LogLevel  string
 	LogFormat string // console or json; empty: console on a terminal
 	Version   string
@@ -123,6 +128,7 @@ func (c Config) withDefaults() (Config, error) {
 	c.Member.InitialClusterState = cmp.Or(c.Member.InitialClusterState, "new")
 	c.LogLevel = cmp.Or(c.LogLevel, "info")
 	c.Version = cmp.Or(c.Version, "dev")
+	c.TraceEndpoint = cmp.Or(c.TraceEndpoint, os.Getenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"), os.Getenv("OTEL_EXPORTER_OTLP_ENDPOINT"))
 	if c.Stdout == nil {
 		c.Stdout = os.Stdout
 	}
@@ -200,6 +206,11 @@ func (c Config) validate() error {
 	}
 	if (c.EtcdTLS.Cert == "") != (c.EtcdTLS.Key == "") {
 		refuse("etcd-cert, --etcd-key", "", "must be given together", "give both files")
+	}
+	if c.TraceEndpoint != "" {
+		if err := otlp.Check(c.TraceEndpoint); err != nil {
+			refuse("trace-endpoint", fmt.Sprintf("%.140q", c.TraceEndpoint), err.Error(), "give https://host:4317, or http:// on loopback")
+		}
 	}
 	if state := c.Member.InitialClusterState; state != "new" && state != "existing" {
 		refuse("etcd-initial-cluster-state", state, "is not a state", "give new or existing")

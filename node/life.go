@@ -94,7 +94,7 @@ func (l *life) build(ctx context.Context) error {
 	l.dispatchers, err = dispatcher.New(dispatcher.Config{
 		Node: l.id, Legacy: meta.Exists() && beforeEpochs(*meta.Record), Records: records.Maintaining{Store: l.store}, Sender: l.peers,
 		Session: l.session, Opener: p.opener.dispatchers(), Evictions: evicting{store: l.store, node: l.id}, Logger: l.log,
-		Metrics: l.metrics.dispatcher, Rejected: p.rejected.tell,
+		Metrics: l.metrics.dispatcher, Rejected: p.rejected.tell, Traced: p.traced,
 	})
 	if err != nil {
 		return fmt.Errorf("node: dispatcher host: %w", err)
@@ -104,7 +104,7 @@ func (l *life) build(ctx context.Context) error {
 	l.maintainers, err = maintainer.NewHost(maintainer.HostConfig{Core: core}, maintainer.Deps{
 		Records: records.NewListing(l.store), Statuses: l.statuses, Evictions: records.Evicting{Store: l.store}, Sender: l.peers,
 		Opener:  p.opener.maintainers(),
-		Session: bounded{l.session}, Log: l.log, Metrics: l.metrics.maintainer,
+		Session: bounded{l.session}, Log: l.log, Metrics: l.metrics.maintainer, Traced: p.traced,
 	})
 	if err != nil {
 		return fmt.Errorf("node: maintainer host: %w", err)

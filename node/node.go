@@ -20,6 +20,8 @@ import (
 	"fencerow/kv"
 	"fencerow/kv/kvetcd"
 	"fencerow/record"
+	"fencerow/trace"
+	"fencerow/trace/otlp"
 )
 
 // process is what lives as long as the process, over all sessions of the node.
@@ -38,12 +40,17 @@ type process struct {
 	clusterID   string // of the etcd that holds the records, hexadecimal
 	etcdID      uint64 // the same as a number
 	rejected    rejections
+	traces      *otlp.Exporter // nil without an endpoint
+	traced      trace.Recorder // nil likewise
 	opener      *opener
 
 	certs        *certificates // of peers and HTTP; nil is plain text
 	peerListener net.Listener  // taken at the start, for the first life
 	life         atomic.Pointer[life]
 }
+
+// tracesMax bounds how long the last traces are sent at the end.
+const tracesMax = 2 * time.Second
 
 // lifePause is between two lives, so that an etcd that is not there is not asked without end.
 const lifePause = 200 * time.Millisecond
@@ -63,7 +70,7 @@ func Run(ctx context.Context, config Config) error {
 	}
 	defer func() { _ = log.Sync() }() //nolint:errcheck // there is no other place to say so
 	p := &process{config: config, log: log, fatal: make(chan error, 1)}
-	defer p.close()
+	defer p.close(context.WithoutCancel(ctx))
 	starting, cancel := context.WithTimeout(ctx, config.StartTimeout)
 	defer cancel()
 	server, err := p.start(starting, level)
@@ -82,6 +89,14 @@ func (p *process) start(ctx context.Context, level zap.AtomicLevel) (*httpServer
 	}
 	if err := p.metrics.watchSession(p.remaining); err != nil {
 		return nil, fmt.Errorf("node: %w", err)
+	}
+	if p.config.TraceEndpoint != "" {
+		if p.traces, err = otlp.New(ctx, otlp.Config{
+			Endpoint: p.config.TraceEndpoint, Node: p.config.Name, Cluster: p.config.Cluster, Version: p.config.Version, Log: p.log,
+		}); err != nil {
+			return nil, fmt.Errorf("node: %w", err)
+		}
+		p.traced = p.traces.Recorder(ctx)
 	}
 	// The ports first: what is taken is said before anything is done.
 	server, err := p.listen(ctx, level)
@@ -238,7 +253,14 @@ func (p *process) live(ctx context.Context) error {
 }
 
 // close ends what outlives sessions.
-func (p *process) close() {
+func (p *process) close(ctx context.Context) {
+	if p.traces != nil {
+		ctx, cancel := context.WithTimeout(ctx, tracesMax)
+		if err := p.traces.Close(ctx); err != nil {
+			p.log.Info("the last traces were not sent", zap.Error(err))
+		}
+		cancel()
+	}
 	if p.client != nil {
 		_ = p.client.Close()
 	}

@@ -194,7 +194,7 @@ func TestServerHasTheFlagsOfTheContract(t *testing.T) {
 	for name := range strings.FieldsSeq(`name cluster etcd etcd-listen-client etcd-advertise-client etcd-listen-peer etcd-advertise-peer
 		etcd-initial-cluster etcd-initial-cluster-state data-dir http-addr peer-addr advertise-http advertise-peer session-ttl status-interval
 		start-timeout stop-timeout handoff-timeout allow-old-etcd allow-literal-secrets allow-open-api log-level log-format tls-cert tls-key tls-ca etcd-cert
-		etcd-key etcd-ca etcd-user etcd-password-file http-token-file`) {
+		etcd-key etcd-ca etcd-user etcd-password-file http-token-file trace-endpoint`) {
 		require.NotNil(t, flags.Lookup(name), fmt.Sprintf("--%s", name))
 	}
 }

@@ -65,6 +65,8 @@ func serverFlags(f *pflag.FlagSet, c *node.Config) {
 	f.BoolVar(&c.AllowOldEtcd, "allow-old-etcd", false, "run on an etcd below 3.6.14, or 3.7.0")
 	f.BoolVar(&c.AllowLiteralSecrets, "allow-literal-secrets", false, "take URIs with a password written out")
 	f.BoolVar(&c.AllowOpenAPI, "allow-open-api", false, "listen beyond loopback without --http-token-file")
+	f.StringVar(&c.TraceEndpoint, "trace-endpoint", "", "URL of an OpenTelemetry collector (OTLP over gRPC) for traces of takeovers (default: the one in\n"+
+		"$OTEL_EXPORTER_OTLP_ENDPOINT, else none)")
 	f.StringVar(&c.LogLevel, "log-level", "info", "debug, info, warn or error")
 	f.StringVar(&c.LogFormat, "log-format", "", "console or json (default: console on a terminal)")
 	f.StringVar(&c.TLS.Cert, "tls-cert", "", "PEM file of the certificate, for peers and HTTP")

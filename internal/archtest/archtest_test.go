@@ -30,11 +30,14 @@ var rooms = map[string][]string{
 	"kv/kvtest":  {"kv", "kv/kvetcd", "kv/kvmem", "fence"},
 	"endpoint":   {"certs", "changefeed"},
 
+	"trace":      {"fence", "changefeed"},
+	"trace/otlp": {"trace"},
+
 	"epochstore": {"fence", "changefeed", "change", "record", "kv"},
 
-	"coordinator": {"fence", "changefeed", "change", "record"},
-	"maintainer":  {"fence", "changefeed", "change", "record", "message", "source", "sink", "internal/failpoint"},
-	"dispatcher":  {"fence", "changefeed", "change", "record", "message", "source", "sink", "internal/failpoint"},
+	"coordinator": {"fence", "trace", "changefeed", "change", "record"},
+	"maintainer":  {"fence", "trace", "changefeed", "change", "record", "message", "source", "sink", "internal/failpoint"},
+	"dispatcher":  {"fence", "trace", "changefeed", "change", "record", "message", "source", "sink", "internal/failpoint"},
 
 	"source":            {"fence", "changefeed", "change"},
 	"source/sourcetest": {"fence", "changefeed", "change", "source"},
@@ -82,6 +85,7 @@ var outside = []struct {
 	allowed []string
 }{
 	{"go.etcd.io/etcd", []string{"kv/kvetcd", "kv/kvtest", "source/etcd", "sink/etcd", "node", "cmd/cdc-node", "integration", "bench"}},
+	{"go.opentelemetry.io", []string{"trace/otlp"}},
 	{"google.golang.org/grpc", []string{"peer", "kv/kvetcd", "source/etcd", "integration"}},
 	{"github.com/prometheus", []string{"api", "coordinator", "maintainer", "dispatcher", "peer", "epochstore", "node", "integration", "bench"}},
 	{"github.com/go-sql-driver", []string{"sink/mysql", "internal/dbtest", "integration"}},
