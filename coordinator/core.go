@@ -101,6 +101,7 @@ type feed struct {
 	holdTill changefeed.Time
 	held     bool // until holdTill, by a failed write; a stale one is held only until there is news
 	stale    bool
+	refused  int   // stale answers since there was news of what a bump compares
 	removed  int64 // mod revision of the spec that was removed; its deletion is still to be watched
 }
 
@@ -193,6 +194,7 @@ func (c *Core) takeSpec(in SpecSeen) {
 	if !f.spec.take(in.Observed) {
 		return
 	}
+	f.refused = 0
 	c.news(f)
 	c.forget(f)
 }
@@ -202,6 +204,7 @@ func (c *Core) takeEpoch(f *feed, seen Observed[record.Epoch]) {
 	if !f.epoch.take(seen) {
 		return
 	}
+	f.refused = 0
 	c.moveLoad(before, f.owner())
 	f.heardAt, f.retryFor = c.now, ""
 	f.noteReason(c.now)

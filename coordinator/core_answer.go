@@ -76,7 +76,7 @@ func (c *Core) handOver(f *feed, decision Decision, outcome Outcome) {
 // committed is called once for each decision that was done, however it was learned.
 func (c *Core) committed(f *feed, decision Decision, written record.Epoch) {
 	c.load(decision.Owner, -1) // the record counts from here on
-	f.doubt, f.failures, f.held, f.stale = nil, 0, false, false
+	f.doubt, f.failures, f.refused, f.held, f.stale = nil, 0, 0, false, false
 	c.emit(Bumped{ID: f.id, Record: written})
 	if decision.Previous == nil {
 		return
@@ -133,6 +133,9 @@ func (c *Core) hold(f *feed, err error) {
 	delay := backoff(failedBackoffMin, failedBackoffMax, f.failures)
 	if f.stale {
 		delay = backoff(staleBackoffMin, staleBackoffMax, f.failures)
+		if f.refused++; f.refused == refusedMax {
+			c.emit(Distrust{ID: f.id})
+		}
 	}
 	f.failures++
 	f.held, f.holdTill = true, c.now.Add(delay)

@@ -21,6 +21,9 @@ const (
 	trimEvery = 16
 	// avoidedMax bounds the nodes that are remembered for having failed one changefeed.
 	avoidedMax = 16
+	// refusedMax is how many stale answers in a row, in about ten seconds and without news of spec or epoch, are put down to
+	// a watch that lags.
+	refusedMax = 10
 )
 
 // Delays of the core.

@@ -97,6 +97,10 @@ type (
 		Record string // as in "spec"
 		Fault  string
 	}
+	// Distrust says that the records refuse again and again what was decided on what is watched, without any news: what is
+	// watched is not what is stored, as after etcd was restored to revisions that only rise. The term ends, and the next one
+	// lists anew.
+	Distrust struct{ ID changefeed.ID }
 	// WritesFailing reports that writes began to fail, or, with a nil Err, that they succeed again.
 	WritesFailing struct{ Err error }
 )
@@ -110,3 +114,4 @@ func (Probe) effect()          {}
 func (Bumped) effect()         {}
 func (Invalid) effect()        {}
 func (WritesFailing) effect()  {}
+func (Distrust) effect()       {}

@@ -31,6 +31,9 @@ const (
 // ErrWatchEnded says that what was observed ended before the term: the coordinator can't go on.
 var ErrWatchEnded = errors.New("coordinator: the watch of the records ended")
 
+// ErrDistrust says that what was observed is not what is stored: the next term has to list anew.
+var ErrDistrust = errors.New("coordinator: the records are not as they are watched")
+
 // Store does the core's writes, each guarded by the election key of the term that it was made for. Its errors are of
 // five classes: nil (done), [fence.ErrDeposed] (the term is over), [fence.ErrStale] (not done: decide afresh),
 // [fence.ErrUnknown] (may have been done), anything else (not done, may be tried again). It resolves unknown outcomes by
@@ -99,7 +102,7 @@ func NewDriver(config Config, parts Parts) (*Driver, error) {
 }
 
 // Run coordinates until ctx ends, which it must when the term does, or until the store says that the term is over
-// ([fence.ErrDeposed]) or the watch ends ([ErrWatchEnded]). Whatever it began has ended when it returns.
+// ([fence.ErrDeposed]) the watch ends ([ErrWatchEnded]), or it can't be right ([ErrDistrust]). Whatever it began has ended when it returns.
 func (d *Driver) Run(ctx context.Context) error {
 	d.metrics.term.Set(float64(d.term))
 	defer d.metrics.term.Set(0)
@@ -135,8 +138,21 @@ func (d *Driver) loop(ctx context.Context, group *errgroup.Group) error {
 		case <-ticker.C:
 		}
 		effects = append(effects, d.step(Tick{WatchAge: d.watch.Age()})...)
+		if err := distrusted(effects); err != nil {
+			return err
+		}
 		d.do(ctx, group, effects)
 	}
+}
+
+// distrusted returns an error if the core gave up what it watches.
+func distrusted(effects []Effect) error {
+	for _, effect := range effects {
+		if distrust, found := effect.(Distrust); found {
+			return fmt.Errorf("%w: what is watched of %s is not what is stored", ErrDistrust, distrust.ID)
+		}
+	}
+	return nil
 }
 
 func (d *Driver) step(in Input) []Effect {

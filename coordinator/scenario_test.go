@@ -181,3 +181,29 @@ func TestANameThatIsTakenAgainBeforeItsRemovalIsAnsweredGetsAnOwner(t *testing.T
 	require.Len(t, w.pending, 1)
 	require.Equal(t, w.specs[id].value.UID, w.pending[0].(Bump).Decision.UID)
 }
+
+// Hazard 15: etcd was restored from a backup with a jump of revisions, so that nobody notices, and no watch tells that
+// records went back. A term that is refused again and again ends, and the next one lists anew.
+func TestATermEndsWhereTheRecordsAreNotAsTheyAreWatched(t *testing.T) {
+	w, id := newWorld(), feedID("a")
+	w.putNode("n1", record.Alive)
+	w.putNode("n2", record.Alive)
+	w.putSpec(id, func(*record.Spec) {})
+	require.NoError(t, w.elect())
+	w.settle()
+	w.release()
+	went := w.epochs[id]
+	went.mod -= 2
+	w.epochs[id] = went // nobody is told
+	w.loseNode(string(went.value.Owner))
+	for range refusedMax {
+		require.NotContains(t, w.say(), "distrusts")
+		require.Len(t, w.pending, 1)
+		w.answerAll(answerOK)
+		w.tick(staleBackoffMax)
+	}
+	require.Contains(t, w.say(), "distrusts what is watched of a")
+	require.NoError(t, w.elect())
+	w.settle()
+	require.NotEqual(t, went.value.Owner, w.epochs[id].value.Owner)
+}

@@ -146,7 +146,7 @@ func (w *world) step(in Input) {
 		switch effect := effect.(type) {
 		case Bumped:
 			w.bumped = append(w.bumped, effect.Record)
-		case Invalid, WritesFailing:
+		case Invalid, WritesFailing, Distrust:
 		default:
 			w.pending = append(w.pending, effect)
 		}
@@ -182,6 +182,8 @@ func describe(effect Effect) string {
 		return fmt.Sprintf("%s is at epoch %d of %s, owned by %s", e.ID.Name, e.Record.Epoch, e.Record.UID, orNobody(e.Record.OwnerName))
 	case Invalid:
 		return fmt.Sprintf("%s is left alone: %s %s", e.ID.Name, e.Record, e.Fault)
+	case Distrust:
+		return "distrusts what is watched of " + e.ID.Name
 	case WritesFailing:
 		if e.Err == nil {
 			return "writes succeed again"

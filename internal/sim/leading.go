@@ -141,6 +141,10 @@ func (r *term) do(effects []coordinator.Effect) {
 			r.write(func() []coordinator.Input {
 				return []coordinator.Input{coordinator.ProbeAnswered{Err: r.writes.Probe(never{})}}
 			})
+		case coordinator.Distrust:
+			r.life.world.say("term      of %s distrusts what it watches of %v", r.life.id, effect.ID)
+			r.end()
+			return
 		case coordinator.Bumped, coordinator.Invalid, coordinator.WritesFailing:
 		}
 	}
