@@ -60,6 +60,9 @@ func (c *Checker) head(fact HeadFact) error {
 	if name.head.UID == fact.UID && name.head.Removed && !fact.Removed {
 		return violated(3, "%v, uid %s, was removed from the sink and came back", fact.ID, fact.UID)
 	}
+	if feed := c.feeds[fact.UID]; feed != nil && feed.reopened && name.head.UID != fact.UID {
+		feed.last = map[string]int{} // a creation of before took the sink back: it knows nothing of what it has written there
+	}
 	name.head = fact
 	return nil
 }
