@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -20,6 +21,7 @@ const (
 	progressEvery  = time.Second            // how often a watch is asked how far it is
 	silenceMax     = 4 * time.Second        // without a sign of life a watch is started anew
 	progressMax    = 250 * time.Millisecond // how long asking may take
+	unansweredMax  = 2 * time.Second        // after that the store is read to learn how far the watch is
 	watchRetryMin  = 50 * time.Millisecond
 	watchRetryMax  = 2 * time.Second
 	watchRetryGrow = 2
@@ -137,7 +139,7 @@ func (w *Watch) round(ctx context.Context, listed *bool, alive func()) error {
 			return err
 		}
 		*listed = true
-	} else if err := w.look(ctx); err != nil {
+	} else if _, err := w.look(ctx); err != nil {
 		return err
 	}
 	alive()
@@ -145,11 +147,18 @@ func (w *Watch) round(ctx context.Context, listed *bool, alive func()) error {
 }
 
 // look is a linearizable read of nothing much: it fails if etcd can't be reached, and a Guard sees its revision.
-func (w *Watch) look(ctx context.Context) error {
+func (w *Watch) look(ctx context.Context) (proof, error) {
 	ctx, cancel := context.WithTimeout(ctx, silenceMax)
 	defer cancel()
-	_, err := w.store.Range(ctx, kv.Range{Key: w.keys.Meta(), KeysOnly: true})
-	return err
+	asked := w.config.Clock()
+	result, err := w.store.Range(ctx, kv.Range{Key: w.keys.Meta(), KeysOnly: true})
+	return proof{revision: result.Revision, asked: asked}, err
+}
+
+// proof says that whoever knows everything up to a revision knows everything up to a moment. The zero value proves nothing.
+type proof struct {
+	revision int64
+	asked    changefeed.Time
 }
 
 // list reads all records at one revision, and delivers them, or the difference to what is known.
@@ -178,13 +187,15 @@ const listMax = 30 * time.Second
 
 // follow delivers the events of one stream. It returns errCompacted if the watch must list again.
 func (w *Watch) follow(ctx context.Context) error {
+	var looks sync.WaitGroup
+	defer looks.Wait()
 	streaming, cancel := context.WithCancel(ctx)
 	defer cancel()
 	key, end := w.scope()
 	stream := w.store.Watch(streaming, kv.WatchRequest{Key: key, End: end, From: w.revision + 1})
 	ticker := time.NewTicker(progressEvery)
 	defer ticker.Stop()
-	f := follower{watch: w, stream: stream, heard: w.config.Clock()}
+	f := follower{watch: w, stream: stream, heard: w.config.Clock(), looked: make(chan proof, 1)}
 	for {
 		select {
 		case <-ctx.Done():
@@ -200,6 +211,13 @@ func (w *Watch) follow(ctx context.Context) error {
 			if err := f.tick(ctx); err != nil {
 				return err
 			}
+			if f.mustLook() {
+				f.looking = true
+				looks.Go(func() { f.look(streaming) })
+			}
+		case f.mark = <-f.looked:
+			f.looking = false
+			f.prove()
 		}
 	}
 }
@@ -223,6 +241,34 @@ type follower struct {
 	pending []kv.Event      // of a revision whose rest is still to come
 	asked   changefeed.Time // when the oldest request for progress without answer was sent; 0: none
 	heard   changefeed.Time // last sign of life that says something new, or that nothing is new
+	looking bool            // the store is being read
+	looked  chan proof
+	mark    proof // proves something as soon as the watch is there
+}
+
+// mustLook reports whether the store is to be read. etcd drops a request for progress that meets a watch which is behind,
+// as one of a busy store on a busy machine is again and again; what it delivers says how far it is, but not when that was.
+func (f *follower) mustLook() bool {
+	unanswered := f.asked != 0 && f.watch.config.Clock().Sub(f.asked) >= unansweredMax
+	return unanswered && !f.looking && f.mark.revision == 0
+}
+
+// look reads the store. An error proves nothing: it is tried again with the next tick.
+func (f *follower) look(ctx context.Context) {
+	found, err := f.watch.look(ctx)
+	if err != nil {
+		f.watch.config.Logger.Debug("the store was not read", zap.Error(err))
+		found = proof{}
+	}
+	f.looked <- found
+}
+
+// prove takes in that the watch has got to where the store was when it was read.
+func (f *follower) prove() {
+	if f.mark.revision != 0 && f.watch.revision >= f.mark.revision {
+		f.watch.prove(f.mark.asked)
+		f.mark = proof{}
+	}
 }
 
 // take takes in a response of the stream.
@@ -241,7 +287,9 @@ func (f *follower) take(ctx context.Context, response kv.WatchResponse) error {
 		}
 		update := w.update(f.pending)
 		f.pending = nil
-		return w.deliver(ctx, update, 0)
+		err := w.deliver(ctx, update, 0)
+		f.prove()
+		return err
 	case len(f.pending) > 0 || response.Revision < w.revision:
 		return nil // it says nothing about the rest, or comes from a member that lags behind
 	default:
@@ -278,8 +326,13 @@ func (w *Watch) deliver(ctx context.Context, update Update, proven changefeed.Ti
 	}
 	w.revision = update.Revision
 	w.delivered.Store(update.Revision)
-	if proven != 0 {
-		w.proven.Store(int64(proven))
-	}
+	w.prove(proven)
 	return nil
+}
+
+// prove takes in that what was delivered was current at a moment, or later; 0 says nothing.
+func (w *Watch) prove(at changefeed.Time) {
+	if int64(at) > w.proven.Load() {
+		w.proven.Store(int64(at))
+	}
 }

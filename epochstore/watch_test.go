@@ -286,3 +286,50 @@ func TestASilentWatchGrowsOld(t *testing.T) {
 		synctest.Wait()
 	})
 }
+
+// unanswering is a store whose watches never say how far they are: so does etcd as long as they are behind.
+type unanswering struct{ kv.Store }
+
+type unansweringWatch struct{ kv.Watch }
+
+func (u unanswering) Watch(ctx context.Context, request kv.WatchRequest) kv.Watch {
+	return unansweringWatch{u.Store.Watch(ctx, request)}
+}
+
+func (unansweringWatch) RequestProgress(context.Context) error { return nil }
+
+// A coordinator decides nothing on what is old. What a busy store's watch delivers is not.
+func TestAWatchThatDeliversIsYoungAlthoughItNeverSaysHowFarItIs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		raw := kvmem.NewServer(kvmem.Config{}).Open()
+		defer func() { _ = raw.Close() }()
+		keys, err := record.NewKeys("c")
+		require.NoError(t, err)
+		start := time.Now()
+		watch := epochstore.New(unanswering{raw}, keys, time.Now).Watch(epochstore.WatchConfig{
+			Kinds: []record.Kind{record.KindDrain}, Logger: zap.NewNop(),
+			Clock: func() changefeed.Time { return changefeed.Time(time.Since(start)) + 1 },
+		})
+		ctx, stop := context.WithCancel(t.Context())
+		ended := make(chan error, 1)
+		go func() { ended <- watch.Run(ctx) }()
+		go func() {
+			for {
+				select {
+				case <-watch.Updates():
+				case <-ctx.Done():
+					return
+				}
+			}
+		}()
+		for i := range 600 {
+			_, err := raw.Txn(ctx, kv.Txn{Then: []kv.Op{kv.Put(keys.Drain(fmt.Sprintf("n%d", i)), []byte("{}"))}})
+			require.NoError(t, err)
+			time.Sleep(100 * time.Millisecond) // virtual
+			synctest.Wait()
+			require.Less(t, watch.Age(), 4*time.Second, "after %v", time.Since(start))
+		}
+		stop()
+		require.ErrorIs(t, <-ended, context.Canceled)
+	})
+}
