@@ -47,20 +47,12 @@ func (c *Core) place(now changefeed.Time, envelope *message.Envelope, body messa
 		c.refuse(envelope, fence.RefusedUnconfirmed)
 		return
 	}
-	if c.memory.buried(body.Seq) { // fence:F16
-		c.refusePlace(envelope, token, body.Span)
-		return
-	}
-	if !c.void.OlderThan(token) { // fence:F16
-		c.refusePlace(envelope, token, body.Span)
-		return
-	}
 	if body.Seq == 0 || !body.Span.Valid() || c.live[token] != nil {
 		c.refuse(envelope, fence.RefusedToken)
 		return
 	}
 	lower := append(c.holders.overlapping(body.Span), c.waiting.overlapping(body.Span)...)
-	if c.higherAmong(lower, token, body.Span) { // fence:F16
+	if c.memory.buried(body.Seq) || !c.void.OlderThan(token) || c.higherAmong(lower, token, body.Span) { // fence:F16
 		c.refusePlace(envelope, token, body.Span)
 		return
 	}
@@ -265,16 +257,20 @@ func (c *Core) evict(now changefeed.Time, in Evicted) {
 	if !in.Acknowledged && (c.evicted == nil || c.evicted.Token.OlderThan(in.Token)) {
 		c.evicted = &in
 	}
-	for _, d := range slices.Clone(c.waiting.items) {
+	for _, d := range slices.Concat(c.waiting.items, c.holders.items) {
 		if !c.void.OlderThan(d.token) { // fence:F16
-			c.drop(d)
+			c.revoke(now, d)
 		}
 	}
-	for _, d := range c.holders.items {
-		if !c.void.OlderThan(d.token) { // fence:F16
-			c.cancel(now, d)
-		}
+}
+
+// revoke ends a dispatcher, whether it has begun or not.
+func (c *Core) revoke(now changefeed.Time, d *dispatcher) {
+	if d.terms != nil { // it waits
+		c.drop(d)
+		return
 	}
+	c.cancel(now, d)
 }
 
 // acknowledge says that an eviction is done, when every pump of a void token has ended.

@@ -175,17 +175,8 @@ func (h *HostCore) superseded(feed *hosted) bool {
 	if h.ended {
 		return true
 	}
-	if feed.deleted { // fence:F8 deletion
-		return true
-	}
 	running, newest := feed.running.Record, feed.newest.Record
-	if running.Epoch.OlderThan(newest.Epoch) { // fence:F8 epoch
-		return true
-	}
-	if newest.UID != running.UID { // fence:F8 uid
-		return true
-	}
-	return newest.Owner != running.Owner // fence:F8 owner
+	return feed.deleted || running.Epoch.OlderThan(newest.Epoch) || newest.UID != running.UID || newest.Owner != running.Owner // fence:F8
 }
 
 func (h *HostCore) mayStart(feed *hosted) bool {

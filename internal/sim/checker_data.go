@@ -3,7 +3,6 @@ package sim
 import (
 	"maps"
 	"slices"
-	"strings"
 
 	"fencerow/change"
 	"fencerow/changefeed"
@@ -14,7 +13,7 @@ import (
 
 func newFeed(id changefeed.ID, spec *record.Spec) *feed {
 	f := &feed{
-		uid: spec.UID, id: id, claims: strings.HasPrefix(spec.Sink, "etcd:"), applied: map[int]bool{}, last: map[string]int{},
+		uid: spec.UID, id: id, claims: claiming(spec.Sink), applied: map[int]bool{}, last: map[string]int{},
 		begins: map[fence.Token]int{}, placed: map[fence.Token]*placement{},
 	}
 	switch {

@@ -18,11 +18,9 @@ func (w *World) compare() {
 		}
 		wanted := w.checker.Wanted(name.spec.UID)
 		for _, key := range slices.Sorted(maps.Keys(wanted)) {
-			stored, err := w.target.machine.Range(kv.Range{Key: targetPrefix(w.feedID(n)) + key[len(sourcePrefix):]})
-			w.fail(err)
-			value := ""
-			if len(stored.Pairs) > 0 {
-				value = string(stored.Pairs[0].Value)
+			value, found := w.holds(w.feedID(n), key)
+			if !found {
+				value = w.copied(w.feedID(n), key)
 			}
 			want := ""
 			if wanted[key] != 0 {
@@ -33,4 +31,14 @@ func (w *World) compare() {
 			}
 		}
 	}
+}
+
+// copied returns what the etcd that is a target has of a changefeed under a key of the source.
+func (w *World) copied(id changefeed.ID, key string) string {
+	stored, err := w.target.machine.Range(kv.Range{Key: targetPrefix(id) + key[len(sourcePrefix):]})
+	w.fail(err)
+	if len(stored.Pairs) == 0 {
+		return ""
+	}
+	return string(stored.Pairs[0].Value)
 }

@@ -303,13 +303,11 @@ func (r *runner) step(in maintainer.Input) {
 			w.post(r.life, effect.Envelope)
 		case maintainer.Open:
 			r.spec = effect.Spec
-			fencing, claims := maintainer.FencedByNothing, strings.HasPrefix(r.spec.Sink, "etcd:")
-			if claims {
-				fencing = maintainer.FencedByClaims
+			opened := maintainer.Opened{Whole: keySpace, Fencing: maintainer.FencedByNothing, Syncs: strings.HasPrefix(r.spec.Sink, "etcd:")}
+			if claiming(r.spec.Sink) {
+				opened.Fencing = maintainer.FencedByClaims
 			}
-			w.after(0, func() {
-				r.life.run1(func() { r.step(maintainer.Opened{Whole: keySpace, Fencing: fencing, Syncs: claims}) })
-			})
+			w.after(0, func() { r.life.run1(func() { r.step(opened) }) })
 		case maintainer.Refused:
 			w.census.Fences[effect.Rule]++
 		case maintainer.Moved:
@@ -442,6 +440,9 @@ func (r *runner) openSink() sink.Sink { return r.life.openSink(r.spec) }
 
 // openSink connects a process to the sink of a spec. Each user has a connection of its own.
 func (l *life) openSink(spec record.Spec) sink.Sink {
+	if strings.HasPrefix(spec.Sink, rowsScheme) {
+		return &rowSink{world: l.world, life: l, as: sink.Identity{Cluster: clusterID, Changefeed: spec.ID(), UID: spec.UID}}
+	}
 	if !strings.HasPrefix(spec.Sink, "etcd:") {
 		return &plainSink{life: l, uid: spec.UID}
 	}

@@ -228,6 +228,8 @@ func (p *people) create(n int) error {
 	}
 	if w.chance(0.3) {
 		spec.Sink = "stdout:"
+	} else if w.plan.Rows[n] {
+		spec.Sink = rowsScheme + "//target/t"
 	} else if w.plan.SyncEvery != "" {
 		spec.Options[maintainer.SyncPointInterval] = w.plan.SyncEvery
 	}

@@ -47,6 +47,7 @@ type Plan struct {
 	HeadsMax       int
 	Memory         dispatcher.MemoryBounds
 	Level          int    // feature level that the cluster begins at
+	Rows           []bool // by changefeed: its target is like a database
 	Retries        int    // of a pump, before it fails
 	SyncEvery      string // option of the changefeeds whose sink takes it; "": none
 
@@ -89,6 +90,9 @@ func draw(seed uint64, steps int) Plan {
 	p.HeadsMax = []int{2, 8, 512}[rng.IntN(3)]
 	p.Memory = dispatcher.MemoryBounds{Stopped: []int{2, 16, 0}[rng.IntN(3)], Finals: []int{2, 16, 0}[rng.IntN(3)]}
 	p.Level = []int{record.LevelCurrent, record.LevelCurrent, record.LevelCurrent, record.LevelBeforeEpochs}[rng.IntN(4)]
+	for range p.Feeds {
+		p.Rows = append(p.Rows, rng.IntN(4) == 0)
+	}
 	for kind := range faultKinds {
 		p.Enabled[kind] = rng.IntN(10) < 4
 		p.Rates[kind] = []float64{0.005, 0.02, 0.08}[rng.IntN(3)]

@@ -81,7 +81,7 @@ func newServer(w *World, name string, place int, id uint64) *server {
 }
 
 func newWorld(plan Plan) *World {
-	w := &World{plan: plan, rng: newRand(plan.Seed), checker: NewChecker(keySpace), links: map[[2]int]*link{}, faulty: true}
+	w := &World{plan: plan, rng: newRand(plan.Seed), checker: NewChecker(keySpace), links: map[[2]int]*link{}, faulty: true, tables: map[changefeed.ID]*table{}}
 	w.etcd = newServer(w, "etcd", atEtcd, etcdClusterID)
 	w.target = newServer(w, "target", atTarget, targetClusterID)
 	w.source = &log{world: w, live: map[string]bool{}, head: 1} // as an etcd, which never is at 0

@@ -30,8 +30,9 @@ type World struct {
 	source  *log
 	nodes   []*node
 	people  *people
-	past    []message.Envelope // the last commands that were sent, oldest first
-	lost    []message.Envelope // the last of them that were lost
+	tables  map[changefeed.ID]*table // of changefeeds that go to a target like a database
+	past    []message.Envelope       // the last commands that were sent, oldest first
+	lost    []message.Envelope       // the last of them that were lost
 	links   map[[2]int]*link
 	checker *Checker
 	census  Census
