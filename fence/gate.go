@@ -138,12 +138,9 @@ func (g *Gate) admitHeld(c Claimant) error {
 // either case.
 func (g *Gate) Confirm(c, record Claimant) error {
 	g.Observe(record)
-	if c.Owner == "" || c != record || g.held != c { // fence:F12
+	// The record's deletion may have been seen after it was read.
+	if c.Owner == "" || c != record || g.held != c || g.removed { // fence:F12
 		return RefusedUnconfirmed
-	}
-	// The deletion may have been seen after the record was read.
-	if g.removed { // fence:F15
-		return RefusedUID
 	}
 	return nil
 }

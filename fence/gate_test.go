@@ -142,7 +142,7 @@ func TestGateConfirmsOnlyWhatTheRecordsSay(t *testing.T) {
 		"a huge epoch that the record denies":     {gateAt(held), claim("u", 1<<63, "n2"), held, fence.RefusedUnconfirmed, held},
 		"nobody claims an epoch that nobody owns": {gateAt(held), nobody, nobody, fence.RefusedUnconfirmed, nobody},
 		"the record was deleted since it was read": {
-			removedGate(next), next, next, fence.RefusedUID, next,
+			removedGate(next), next, next, fence.RefusedUnconfirmed, next,
 		},
 		"a removed uid at a newer epoch": {removedGate(held), next, next, fence.RefusedUnconfirmed, held},
 		"the zero claimant":              {gateAt(), fence.Claimant{}, fence.Claimant{}, fence.RefusedUnconfirmed, fence.Claimant{}},
