@@ -134,7 +134,9 @@ func TestF21NothingIsStagedWithoutRight(t *testing.T) {
 	a := &attempt{pump: p}
 	require.NoError(t, a.claim(t.Context(), s))
 	p.revoked.Store(true)
-	require.ErrorIs(t, a.write(t.Context(), sink.Batch{To: change.At(9)}, 9), errRevoked)
+	bounded, cancel := context.WithTimeout(t.Context(), 5*time.Second) // what may not be staged would wait in the log for ever
+	defer cancel()
+	require.ErrorIs(t, a.write(bounded, sink.Batch{To: change.At(9)}, 9), errRevoked)
 	require.Empty(t, s.staged)
 }
 
