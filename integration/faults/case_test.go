@@ -72,6 +72,7 @@ func (c *cluster) inject(p plan) (out outcome) {
 	if p.fault.lasts == 0 {
 		p.fault.heal(c, victim)
 	}
+	c.drop()
 	for _, n := range c.nodes {
 		c.awaitReady(n)
 	}
@@ -87,6 +88,7 @@ func (c *cluster) recover(p plan, held *hit, victim *node) error {
 		pause(p.fault.lasts)
 		p.fault.heal(c, victim)
 	}
+	c.drop()
 	keys, last := c.writers.probe()
 	if p.phase.after != nil {
 		if err := p.phase.after(c); err != nil {
@@ -121,9 +123,7 @@ func (c *cluster) arrived(keys []string, last int64) error {
 // settled waits until everything runs, and for a while until every node runs something.
 func (c *cluster) settled() {
 	c.t.Helper()
-	for _, n := range c.nodes {
-		n.orders.drop()
-	}
+	c.drop()
 	c.awaitState("copy", "running")
 	c.awaitState("files", "running")
 	_ = await(spreadLimit, func() error {
@@ -133,6 +133,14 @@ func (c *cluster) settled() {
 		}
 		return err
 	})
+}
+
+// drop has processes go on that came to a failpoint although another was there first: their word of it may have been late,
+// and a process that is held can't end a session that it lost.
+func (c *cluster) drop() {
+	for _, n := range c.nodes {
+		n.orders.drop()
+	}
 }
 
 // reach makes the cluster come to a phase, and returns where a process waits there.
@@ -160,9 +168,7 @@ func (c *cluster) reach(p plan) (*hit, error) {
 			orders.disarm(name)
 		}
 	}
-	for _, orders := range all {
-		orders.drop()
-	}
+	c.drop()
 	return reached, err
 }
 
