@@ -36,7 +36,7 @@ func TestTheReferenceIsCurrent(t *testing.T) {
 
 func reference() string {
 	var b strings.Builder
-	b.WriteString("# Reference\n\nMade from the code by `make generate`; a test compares it.\n")
+	b.WriteString("# Reference\n\nMade from the code by `make generate`; a test compares it, and another runs the examples.\n\n<!-- test: source \"$PAGES/reference.sh\" -->\n")
 	root := newRoot()
 	server, _, err := root.Find([]string{"server"})
 	if err != nil {
@@ -90,7 +90,7 @@ func commands(b *strings.Builder, cmd *cobra.Command, general *pflag.FlagSet) {
 			continue
 		}
 		usage := strings.TrimSuffix(sub.CommandPath(), sub.Name()) + sub.Use
-		fmt.Fprintf(b, "\n### `%s`\n\n%s\n\n```text\n%s\n```\n", usage, about(sub), unindented(sub.Example))
+		fmt.Fprintf(b, "\n### `%s`\n\n%s\n\n```sh\n%s\n```\n", usage, about(sub), unindented(sub.Example))
 		if sub.Name() == "server" {
 			b.WriteString("\nIts flags: [above](#flags-of-cdc-node-server).\n")
 			continue
