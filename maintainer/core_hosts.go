@@ -184,10 +184,10 @@ func (c *Core) answerWait(h *host) changefeed.Duration {
 
 // askHosts sends Bootstraps to those who have not answered, with growing delays. Where nothing can be running, since
 // nothing was ever placed, only as many are asked as there are spans, and one more, beginning with this node: 10,000 new
-// changefeeds on 100 nodes would be a million questions.
+// changefeeds on 100 nodes would be a million questions. To stop everything all are asked.
 func (c *Core) askHosts() {
 	needed := len(c.hosts)
-	if c.report.spansBefore == 0 {
+	if c.report.spansBefore == 0 && c.wish == wishNone {
 		needed = c.spansWanted() + 1
 	}
 	own, _ := c.find(c.cfg.Node)
