@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"fencerow/changefeed"
@@ -31,6 +32,7 @@ type Registration struct {
 	Revision int64 // create revision of the node record; nothing is admitted before a listing at or after it
 	stored   int64 // mod revision of the node record
 	lease    kv.LeaseID
+	unsure   bool // an update has failed since, and may have been done
 }
 
 // Join puts the node's record and reserves its name, under the session's lease. If another lease holds the name, Join
@@ -154,7 +156,7 @@ func (h *nameHolder) alive(ctx context.Context) bool {
 }
 
 // UpdateNode stores what the node says of itself anew, if its record is still the one that it joined with, and returns
-// the registration for the next update. The error is ErrSessionOver if the record is gone.
+// the registration for the next update, also with an error. The error is ErrSessionOver if the record is gone.
 func (s *Store) UpdateNode(ctx context.Context, registration Registration, node record.Node) (Registration, error) {
 	if node.ID != registration.Node.ID || node.Name != registration.Node.Name {
 		return registration, fmt.Errorf("%w: a node record of another node", ErrRefused)
@@ -167,15 +169,23 @@ func (s *Store) UpdateNode(ctx context.Context, registration Registration, node 
 		outcome := s.driveOne(ctx, updateNodeExchange(s.keys.Node(node.ID), value, registration))
 		switch {
 		case outcome.Err == nil:
-			registration.Node, registration.stored = node, outcome.ModRevision
+			registration.Node, registration.stored, registration.unsure = node, outcome.ModRevision, false
 			return registration, nil
 		case !errors.Is(outcome.Err, ErrConflict):
+			registration.unsure = true
 			return registration, fmt.Errorf("epochstore: update node %s: %w", node.Name, classify(outcome.Err))
 		}
 		// An earlier update, whose outcome was unknown, was applied after all.
 		registration.stored = firstPair(outcome.reads[0]).ModRevision
 	}
+	registration.unsure = true
 	return registration, fmt.Errorf("epochstore: update node %s: %w", node.Name, ErrConflict)
+}
+
+// Says reports whether the stored record is known to have the node's liveness and unreachable peers. After an update that
+// failed it is not known, since that may have been done: what was true before it has to be stored again.
+func (r Registration) Says(node record.Node) bool {
+	return !r.unsure && node.Liveness == r.Node.Liveness && slices.Equal(node.Unreachable, r.Node.Unreachable)
 }
 
 func updateNodeExchange(key string, value []byte, registration Registration) *Exchange {

@@ -11,6 +11,7 @@ import (
 
 	"fencerow/changefeed"
 	"fencerow/epochstore"
+	"fencerow/fence"
 	"fencerow/kv/kvmem"
 	"fencerow/record"
 )
@@ -68,6 +69,35 @@ func TestANodeUpdateThatComesLateIsOverwritten(t *testing.T) {
 	nodes, _, err := w.store.Nodes(w.ctx)
 	require.NoError(t, err)
 	require.Equal(t, record.Stopping, nodes[0].Record.Liveness)
+}
+
+// What a node said by an update that failed may stand in its record: that it is as before has to be stored again.
+func TestWhatAFailedUpdateMayHaveSaidIsTakenBack(t *testing.T) {
+	onBoth(t, func(t *testing.T, w *world) {
+		registration, err := w.store.Join(w.ctx, w.session(), nodeRecord("id-1", "n1"))
+		require.NoError(t, err)
+		alive, draining := registration.Node, registration.Node
+		draining.Liveness = record.Draining
+		require.True(t, registration.Says(alive))
+		require.False(t, registration.Says(draining))
+
+		ctx, cancel := context.WithCancel(w.ctx)
+		defer cancel()
+		w.flaky.inject(nil, once(func() error {
+			cancel() // nor can it be read back
+			return lost()
+		}))
+		registration, err = w.store.UpdateNode(ctx, registration, draining)
+		require.ErrorIs(t, err, fence.ErrUnknown)
+		require.False(t, registration.Says(alive), "it may say something else by now")
+		w.flaky.inject(nil, nil)
+		registration, err = w.store.UpdateNode(w.ctx, registration, alive)
+		require.NoError(t, err)
+		require.True(t, registration.Says(alive))
+		nodes, _, err := w.store.Nodes(w.ctx)
+		require.NoError(t, err)
+		require.Equal(t, record.Alive, nodes[0].Record.Liveness)
+	})
 }
 
 // A restart after a crash waits for the lease of its earlier life, and succeeds; a name whose holder is alive is

@@ -177,13 +177,13 @@ func (l *life) publish(ctx context.Context, registration epochstore.Registration
 			node.Liveness = record.Stopping
 		}
 		slices.Sort(node.Unreachable)
-		if node.Liveness == registration.Node.Liveness && slices.Equal(node.Unreachable, registration.Node.Unreachable) {
+		if registration.Says(node) {
 			continue
 		}
-		next, err := l.store.UpdateNode(ctx, registration, node)
+		var err error
+		registration, err = l.store.UpdateNode(ctx, registration, node)
 		switch {
 		case err == nil:
-			registration = next
 		case errors.Is(err, epochstore.ErrSessionOver):
 			return errLifeOver
 		case ctx.Err() == nil:

@@ -61,8 +61,7 @@ func (l *life) publish(t *task) {
 				node.Unreachable = append(node.Unreachable, id)
 			}
 		}
-		same := node.Liveness == l.record.Node.Liveness && slices.Equal(node.Unreachable, l.record.Node.Unreachable)
-		if same || l.leaving {
+		if l.record.Says(node) || l.leaving {
 			continue
 		}
 		t.bound(requestWait)
@@ -70,7 +69,7 @@ func (l *life) publish(t *task) {
 		if errors.Is(err, epochstore.ErrSessionOver) {
 			return
 		}
-		if err == nil && !l.leaving {
+		if !l.leaving {
 			l.record = next
 		}
 	}
