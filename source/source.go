@@ -56,7 +56,8 @@ type Reader interface {
 // owns the slice.
 type Event struct {
 	// Changes are in order of (Position, Index). All changes of one position and span are in one event, except for
-	// pages of a snapshot, where Span is the page.
+	// pages of a snapshot, where Span is the page, and for a position of a serial log that is too large for one event:
+	// then To has the Index that follows the last change, and the last event of the position has it whole.
 	Changes []change.Change
 	// Span is what the event speaks of: the whole requested span, or the page of a snapshot.
 	Span changefeed.Span
@@ -68,6 +69,30 @@ type Event struct {
 	// Resolved is the highest position known to the source when the event was made: the head that a reader that is
 	// caught up has reached. At least To for the whole span; 0 if not known.
 	Resolved change.Position
+}
+
+// Serial is a source with one log for everything, in the order in which it was committed. The maintainer has the one reader
+// of the log; the dispatchers' readers are fed by it, and read only snapshots themselves.
+type Serial interface {
+	Source
+	// Prepare makes what the source keeps for the changefeed, so that of what is committed above the returned position
+	// nothing is lost until it was acknowledged. Done again it finds what is there. begun says that it was done before, as
+	// a record tells: then what is missing is the fault source.slot_lost, permanent unless the options say how to go on.
+	Prepare(ctx context.Context, begun bool) (change.Position, error)
+	// Follow opens the log above a position, which must not be below what was acknowledged. It ends an older reader of an
+	// older epoch, and none of a newer one. It returns at once; what it can't reach shows at Next.
+	Follow(ctx context.Context, above change.Position) (Log, error)
+	// Drop removes what Prepare made. What is gone already is nil.
+	Drop(ctx context.Context) error
+}
+
+// Log is the one reader of a serial log. Next and Close are as those of [Reader], over the whole span of the source; it
+// delivers no snapshots.
+type Log interface {
+	Reader
+	// Acknowledge lets the source forget everything at or below a position, which is the stored checkpoint or below. It
+	// may be called by any goroutine, and does not wait. A position below an earlier one is nothing new.
+	Acknowledge(position change.Position)
 }
 
 // Progress of a snapshot, for people.
