@@ -72,12 +72,15 @@ type Event struct {
 }
 
 // Serial is a source with one log for everything, in the order in which it was committed. The maintainer has the one reader
-// of the log; the dispatchers' readers are fed by it, and read only snapshots themselves.
+// of the log, which feeds the dispatchers. So Read delivers only the snapshots of the pieces that have none yet, page by
+// page, and after the last page io.EOF; the other pieces are left alone. A piece of which all pages were delivered goes on
+// with the log, above the page's mark.
 type Serial interface {
 	Source
 	// Prepare makes what the source keeps for the changefeed, so that of what is committed above the returned position
-	// nothing is lost until it was acknowledged. Done again it finds what is there. begun says that it was done before, as
-	// a record tells: then what is missing is the fault source.slot_lost, permanent unless the options say how to go on.
+	// nothing is lost until it was acknowledged. Done again it finds what is there: every new owner does it once, before it
+	// follows, and a mark below the position can't be followed. begun says that it was done before, as a record tells: then
+	// what is missing is the fault source.slot_lost, permanent unless the options say how to go on.
 	Prepare(ctx context.Context, begun bool) (change.Position, error)
 	// Follow opens the log above a position, which must not be below what was acknowledged. It ends an older reader of an
 	// older epoch, and none of a newer one. It returns at once; what it can't reach shows at Next.
