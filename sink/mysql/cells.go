@@ -1,0 +1,302 @@
+package mysql
+
+import (
+	"bytes"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"fencerow/change"
+)
+
+// How cells of PostgreSQL are written into columns as the target has them, be they ours or a user's. The servers' strict mode
+// is not strict enough: it rounds decimals and fractions of seconds, and cuts spaces, with no more than a note. So what would
+// be changed on the way is refused here, and nothing is ever stored that is not the value.
+
+// write returns a cell as an argument, or why the column can't hold it. The cell is not NULL.
+type write func(cell []byte) (any, error)
+
+// targetType is a type as information_schema tells it, taken apart.
+type targetType struct {
+	name     string // "decimal", "varchar"
+	first    int    // what stands in parentheses; 0 where there is nothing
+	second   int
+	unsigned bool
+}
+
+var targetPattern = regexp.MustCompile(`^([a-z0-9_]+)(?:\((\d+)(?:,(\d+))?\))?( unsigned)?`)
+
+func parseTarget(text string) targetType {
+	found := targetPattern.FindStringSubmatch(strings.ToLower(text))
+	if found == nil {
+		return targetType{name: text}
+	}
+	number := func(text string) int {
+		n, _ := strconv.Atoi(text) // of digits, or empty
+		return n
+	}
+	return targetType{name: found[1], first: number(found[2]), second: number(found[3]), unsigned: found[4] != ""}
+}
+
+// writer returns how cells of a column are written into one of the target, or an error if none of them fits there.
+func writer(column *change.Column, target string) (write, error) {
+	from, to := parseType(column.Type), parseTarget(target)
+	if limit, isText := textLimit(to); isText {
+		return writeText(from, limit), nil
+	}
+	if limit, isBytes := bytesLimit(to); isBytes {
+		return writeBytes(column, limit), nil
+	}
+	stored := parseTarget(storedType(column)).name
+	switch to.name {
+	case "tinyint", "smallint", "mediumint", "int", "bigint":
+		if stored == "tinyint" {
+			return writeBool, nil
+		}
+		if isInteger(stored) {
+			return writeInteger, nil
+		}
+	case "decimal":
+		if stored == "decimal" || isInteger(stored) || from.base == "numeric" {
+			return writeDecimal(to), nil
+		}
+	case "double":
+		if stored == "double" || stored == "smallint" || stored == "int" {
+			return writeFloat, nil
+		}
+	case "float":
+		if from.base == "real" || stored == "smallint" {
+			return writeFloat, nil
+		}
+	case "date":
+		if stored == "date" {
+			return writeDate, nil
+		}
+	case "datetime", "timestamp":
+		if stored == "date" || stored == "datetime" {
+			return writeTime(to), nil
+		}
+	case "time":
+		if stored == "time" {
+			return writeClock(to), nil
+		}
+	case "json", "enum", "set", "uuid", "inet4", "inet6", "bit":
+		if strings.HasPrefix(stored, "char") || stored == typeText {
+			return writeAsIs, nil
+		}
+	}
+	return nil, fmt.Errorf("is of type %s, which can't hold the values of a %s", target, column.Type)
+}
+
+func isInteger(name string) bool { return name == "smallint" || name == "int" || name == "bigint" }
+
+// lengthLimit is how much a column of text or bytes takes.
+type lengthLimit struct {
+	max   int
+	chars bool // characters, else bytes
+	trims bool // spaces at the end are lost when it is read
+	exact bool // what is shorter is filled up
+}
+
+func textLimit(t targetType) (limit lengthLimit, isText bool) {
+	switch t.name {
+	case "char":
+		return lengthLimit{max: t.first, chars: true, trims: true}, true
+	case "varchar":
+		return lengthLimit{max: t.first, chars: true}, true
+	case "tinytext", "text", "mediumtext", "longtext":
+		return lengthLimit{max: sizeOf(t.name, "text")}, true
+	}
+	return lengthLimit{}, false
+}
+
+func bytesLimit(t targetType) (limit lengthLimit, isBytes bool) {
+	switch t.name {
+	case "binary":
+		return lengthLimit{max: t.first, exact: true}, true
+	case "varbinary":
+		return lengthLimit{max: t.first}, true
+	case "tinyblob", "blob", "mediumblob", "longblob":
+		return lengthLimit{max: sizeOf(t.name, "blob")}, true
+	}
+	return lengthLimit{}, false
+}
+
+// sizeOf returns how many bytes a type of that name holds.
+func sizeOf(name, family string) int {
+	switch strings.TrimSuffix(name, family) {
+	case "tiny":
+		return 1<<8 - 1
+	case "":
+		return 1<<16 - 1
+	case "medium":
+		return 1<<24 - 1
+	}
+	return 1<<32 - 1
+}
+
+// check returns nil if a value fits.
+func (l lengthLimit) check(cell []byte) error {
+	size, unit := len(cell), "bytes"
+	if l.chars {
+		size, unit = utf8.RuneCount(cell), "characters"
+	}
+	switch {
+	case size > l.max:
+		return fmt.Errorf("has %d %s, and the column takes %d", size, unit, l.max)
+	case l.exact && size < l.max:
+		return fmt.Errorf("has %d %s, and the column would fill it up to %d", size, unit, l.max)
+	case l.trims && bytes.HasSuffix(cell, []byte(" ")):
+		return errors.New("ends with a space, which a char column loses")
+	}
+	return nil
+}
+
+// writeText writes the form in which the source shows a value.
+func writeText(from sourceType, limit lengthLimit) write {
+	if from.base == "character" && !from.array {
+		limit.trims = false // filled up with spaces that mean nothing there either
+	}
+	return func(cell []byte) (any, error) {
+		if !utf8.Valid(cell) {
+			return nil, errors.New("is not valid UTF-8")
+		}
+		return string(cell), limit.check(cell)
+	}
+}
+
+// writeBytes writes bytes, and what is none as the text that it is.
+func writeBytes(column *change.Column, limit lengthLimit) write {
+	return func(cell []byte) (any, error) {
+		if digits, found := bytes.CutPrefix(cell, []byte(`\x`)); found && column.Kind == change.KindBytes {
+			value, err := hex.AppendDecode(make([]byte, 0, len(digits)/2), digits)
+			if err != nil {
+				return nil, fmt.Errorf("is no hexadecimal: %w", err)
+			}
+			return value, limit.check(value)
+		}
+		return cell, limit.check(cell)
+	}
+}
+
+func writeAsIs(cell []byte) (any, error) { return string(cell), nil }
+
+func writeBool(cell []byte) (any, error) {
+	switch string(cell) {
+	case "t":
+		return int64(1), nil
+	case "f":
+		return int64(0), nil
+	}
+	return nil, errors.New("is neither t nor f")
+}
+
+// writeInteger writes digits alone, since a server rounds what has a fraction. Whether it fits, the server says.
+func writeInteger(cell []byte) (any, error) {
+	n, err := strconv.ParseInt(string(cell), 10, 64)
+	if err != nil {
+		return nil, errors.New("is no whole number of 64 bits")
+	}
+	return n, nil
+}
+
+// writeDecimal writes digits with as many places as the column has.
+func writeDecimal(to targetType) write {
+	return func(cell []byte) (any, error) {
+		whole, fraction, _ := bytes.Cut(bytes.TrimPrefix(cell, []byte("-")), []byte("."))
+		if !digitsOnly(whole) || !digitsOnly(fraction) || len(whole)+len(fraction) == 0 {
+			return nil, fmt.Errorf("is no number that a decimal(%d,%d) holds", to.first, to.second)
+		}
+		whole, fraction = bytes.TrimLeft(whole, "0"), bytes.TrimRight(fraction, "0")
+		if len(whole) > to.first-to.second || len(fraction) > to.second {
+			return nil, fmt.Errorf("has %d digits before the point and %d after it, more than a decimal(%d,%d) holds",
+				len(whole), len(fraction), to.first, to.second)
+		}
+		return string(cell), nil
+	}
+}
+
+func digitsOnly(text []byte) bool {
+	for _, c := range text {
+		if c < '0' || c > '9' {
+			return false
+		}
+	}
+	return true
+}
+
+func writeFloat(cell []byte) (any, error) {
+	switch string(cell) {
+	case "NaN", "Infinity", "-Infinity":
+		return nil, errors.New("is no number that these servers know")
+	}
+	return string(cell), nil
+}
+
+// The borders of what these servers take for a date: four digits of a year.
+const (
+	dateLayout = "2006-01-02"
+	timeLayout = "2006-01-02 15:04:05"
+)
+
+func writeDate(cell []byte) (any, error) {
+	if _, err := time.Parse(dateLayout, string(cell)); err != nil {
+		return nil, errNoDate
+	}
+	return string(cell), nil
+}
+
+var errNoDate = errors.New("is no date from year 1 to 9999")
+
+// writeTime writes a moment in UTC, a date as its midnight.
+func writeTime(to targetType) write {
+	return func(cell []byte) (any, error) {
+		if len(cell) == len(dateLayout) {
+			date, err := writeDate(cell)
+			if err != nil {
+				return nil, err
+			}
+			return date.(string) + " 00:00:00", nil
+		}
+		at, err := parseTime(string(cell))
+		if err != nil {
+			return nil, errNoDate
+		}
+		text := at.UTC().Format("2006-01-02 15:04:05.000000")
+		if at.UTC().Year() < 1 || at.UTC().Year() > 9999 {
+			return nil, errNoDate
+		}
+		return fractionFits(text, to.first)
+	}
+}
+
+// parseTime reads a time, with an offset or without one.
+func parseTime(text string) (time.Time, error) {
+	var err error
+	for _, offset := range []string{"", "-07", "-07:00", "-07:00:00"} {
+		var at time.Time
+		if at, err = time.Parse(timeLayout+offset, text); err == nil {
+			return at, nil
+		}
+	}
+	return time.Time{}, err
+}
+
+// writeClock writes a time of day. 24:00:00 is one in both.
+func writeClock(to targetType) write {
+	return func(cell []byte) (any, error) { return fractionFits(string(cell), to.first) }
+}
+
+// fractionFits refuses digits of seconds that the column does not have.
+func fractionFits(text string, digits int) (any, error) {
+	_, fraction, _ := strings.Cut(text, ".")
+	if n := len(strings.TrimRight(fraction, "0")); n > digits {
+		return nil, fmt.Errorf("has %d digits of a second, and the column %d", n, digits)
+	}
+	return text, nil
+}
