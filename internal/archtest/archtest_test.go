@@ -52,7 +52,7 @@ var rooms = map[string][]string{
 	"redo":              {"fence", "changefeed", "change", "sink", "sink/file", "endpoint"},
 
 	"sink/sqlsink":         {"fence", "changefeed", "change", "sink", "internal/failpoint"},
-	"sink/sqlsink/sqltest": {"fence", "changefeed", "change", "sink", "sink/sinktest", "sink/sqlsink"},
+	"sink/sqlsink/sqltest": {"fence", "changefeed", "change", "sink", "sink/sinktest", "sink/sqlsink", "endpoint", "internal/dbtest"},
 	"sink/mysql":           {"fence", "changefeed", "change", "sink", "sink/sqlsink", "endpoint"},
 	"sink/postgres":        {"fence", "changefeed", "change", "sink", "sink/sqlsink", "endpoint"},
 

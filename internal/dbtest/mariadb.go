@@ -36,6 +36,7 @@ func StartMariaDB(settings ...string) (*Server, error) {
 		args = append([]string{
 			"--no-defaults", "--datadir=" + data, "--bind-address=127.0.0.1", "--port=" + port, "--socket=" + filepath.Join(dir, "s"),
 			"--pid-file=" + filepath.Join(dir, "pid"), "--max-connections=600", "--skip-log-bin", "--skip-name-resolve",
+			"--ssl-ca=" + filepath.Join(dir, "ca.pem"), "--ssl-cert=" + serverFile(dir, "pem"), "--ssl-key=" + serverFile(dir, "key"),
 		}, append(small, settings...)...)
 		return exec.Command(server, args...), nil
 	})

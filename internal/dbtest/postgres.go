@@ -3,6 +3,7 @@ package dbtest
 import (
 	"context"
 	"fmt"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"syscall"
@@ -21,10 +22,14 @@ func StartPostgres(settings ...string) (*Server, error) {
 		if err := run(as, dir, initdb, "--pgdata="+data, "--username=postgres", "--auth=trust", "--no-sync", "--encoding=UTF8", "--locale=C.UTF-8"); err != nil {
 			return nil, err
 		}
+		if err := letInCertified(data); err != nil {
+			return nil, err
+		}
 		args := []string{"-D", data}
 		for _, setting := range append([]string{
 			"listen_addresses=127.0.0.1", "port=" + port, "unix_socket_directories=", "max_connections=600", "fsync=off",
 			"shared_buffers=64MB", "autovacuum=off", "deadlock_timeout=200ms",
+			"ssl=on", "ssl_ca_file=" + filepath.Join(dir, "ca.pem"), "ssl_cert_file=" + serverFile(dir, "pem"), "ssl_key_file=" + serverFile(dir, "key"),
 		}, settings...) {
 			args = append(args, "-c", setting)
 		}
@@ -43,6 +48,19 @@ func StartPostgres(settings ...string) (*Server, error) {
 		}
 		return conn.Close(ctx)
 	})
+}
+
+// letInCertified lets one user in with a certificate only.
+func letInCertified(data string) error {
+	path := filepath.Join(data, "pg_hba.conf")
+	rules, err := os.ReadFile(path)
+	if err == nil {
+		err = os.WriteFile(path, append([]byte("hostssl all "+Certified+" all cert\nhost all "+Certified+" all reject\n"), rules...), 0o600)
+	}
+	if err != nil {
+		return fmt.Errorf("dbtest: %w", err)
+	}
+	return nil
 }
 
 // Postgres returns the URL of a database as libpq takes it.

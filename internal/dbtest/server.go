@@ -25,11 +25,13 @@ const (
 type Server struct {
 	Host string // host:port
 	User string // may do everything; has no password
-	dir  string
-	stop os.Signal
-	cmd  *exec.Cmd
-	done chan error
-	logs bytes.Buffer
+	// Certs are those of the server's authority. It takes connections with TLS and without.
+	Certs Certs
+	dir   string
+	stop  os.Signal
+	cmd   *exec.Cmd
+	done  chan error
+	logs  bytes.Buffer
 }
 
 // start makes a folder, lets prepare fill it, and runs the command that prepare returns.
@@ -45,6 +47,9 @@ func start(owner string, prepare func(dir, port string, as *syscall.Credential) 
 	s := &Server{dir: dir, done: make(chan error, 1)}
 	if as != nil {
 		err = os.Chown(dir, int(as.Uid), int(as.Gid))
+	}
+	if err == nil {
+		s.Certs, err = certify(dir, as)
 	}
 	var port string
 	if err == nil {

@@ -238,7 +238,7 @@ func TestSuiteOfALog(t *testing.T) {
 // F22 under writers that stand still and connections that are cut.
 func TestHostile(t *testing.T) {
 	sqltest.Run(t, sqltest.Harness{
-		Dialect: mysql.Dialect(),
+		Dialect: mysql.Dialect(), Certs: server.Certs,
 		New: func(t testing.TB) sqltest.Target {
 			x := newTarget(t, nil)
 			x.exec(t, "CREATE USER IF NOT EXISTS copy; GRANT ALL ON "+x.database+".* TO copy")
@@ -248,6 +248,11 @@ func TestHostile(t *testing.T) {
 			t.Helper()
 			x.Exec(t, "CREATE USER IF NOT EXISTS poor; GRANT SELECT ON "+x.(place).database+".* TO poor")
 			return "poor"
+		},
+		Certified: func(t testing.TB, x sqltest.Target) string {
+			t.Helper()
+			x.Exec(t, "CREATE USER IF NOT EXISTS "+dbtest.Certified+" REQUIRE X509; GRANT ALL ON "+x.(place).database+".* TO "+dbtest.Certified)
+			return dbtest.Certified
 		},
 	})
 }

@@ -226,12 +226,17 @@ func TestSuiteOfALog(t *testing.T) {
 // F22 under writers that stand still and connections that are cut.
 func TestHostile(t *testing.T) {
 	sqltest.Run(t, sqltest.Harness{
-		Dialect: postgres.Dialect(),
-		New:     func(t testing.TB) sqltest.Target { return place{newTarget(t, nil)} },
+		Dialect: postgres.Dialect(), Certs: server.Certs,
+		New: func(t testing.TB) sqltest.Target { return place{newTarget(t, nil)} },
 		Poor: func(t testing.TB, x sqltest.Target) string {
 			t.Helper()
 			x.Exec(t, `DO $$ BEGIN CREATE ROLE poor LOGIN; EXCEPTION WHEN duplicate_object THEN NULL; END $$`)
 			return "poor"
+		},
+		Certified: func(t testing.TB, x sqltest.Target) string {
+			t.Helper()
+			x.Exec(t, `DROP ROLE IF EXISTS `+dbtest.Certified+`; CREATE ROLE `+dbtest.Certified+` LOGIN SUPERUSER`)
+			return dbtest.Certified
 		},
 	})
 }

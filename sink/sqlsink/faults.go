@@ -2,6 +2,7 @@ package sqlsink
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 
@@ -39,6 +40,10 @@ func (s *Sink) failed(doing string, err error) error {
 		out.Detail, out.Cure = "refuses a row while we "+doing, "look at the reason"
 	case RefusedOther, RefusedRace, RefusedDuplicate:
 		out.Detail, out.Cure = "does not answer as it should while we "+doing, "check that it runs and can be reached from this node"
+		if _, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
+			out.Detail = "shows a certificate that is not trusted while we " + doing
+			out.Cure = "name the authority of the server's certificate in tls_ca, and the host in the URI as the certificate does"
+		}
 	}
 	return out
 }

@@ -37,6 +37,8 @@ func Run(t *testing.T, h Harness) {
 		"a row that the target refuses":                     testRowRefused,
 		"keys again and again in one batch":                 testHotKeys,
 		"a server that does not answer":                     testUnreachable,
+		"certificates on both sides":                        testCertified,
+		"a server with a certificate that is not trusted":   testUntrusted,
 		"a writer that is done with keeps no connection":    testConnections,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, h) })

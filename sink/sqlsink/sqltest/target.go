@@ -9,6 +9,7 @@ import (
 
 	"fencerow/changefeed"
 	"fencerow/fence"
+	"fencerow/internal/dbtest"
 	"fencerow/sink"
 	"fencerow/sink/sinktest"
 	"fencerow/sink/sqlsink"
@@ -47,6 +48,10 @@ type Harness struct {
 	Dialect sqlsink.Dialect
 	// Poor makes a user without rights of its own.
 	Poor func(t testing.TB, target Target) string
+	// Certified makes the user of the server's certificates, who gets in with them alone and may do everything.
+	Certified func(t testing.TB, target Target) string
+	// Certs are the server's.
+	Certs dbtest.Certs
 }
 
 // Crashing are the connections of a node that dies at one of its commits.
