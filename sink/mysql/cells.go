@@ -37,7 +37,10 @@ func parseTarget(text string) targetType {
 		return targetType{name: text}
 	}
 	number := func(text string) int {
-		n, _ := strconv.Atoi(text) // of digits, or empty
+		n, err := strconv.Atoi(text)
+		if err != nil {
+			return 0 // it is empty: the pattern lets digits through
+		}
 		return n
 	}
 	return targetType{name: found[1], first: number(found[2]), second: number(found[3]), unsigned: found[4] != ""}
@@ -257,11 +260,10 @@ var errNoDate = errors.New("is no date from year 1 to 9999")
 func writeTime(to targetType) write {
 	return func(cell []byte) (any, error) {
 		if len(cell) == len(dateLayout) {
-			date, err := writeDate(cell)
-			if err != nil {
+			if _, err := writeDate(cell); err != nil {
 				return nil, err
 			}
-			return date.(string) + " 00:00:00", nil
+			return string(cell) + " 00:00:00", nil
 		}
 		at, err := parseTime(string(cell))
 		if err != nil {
