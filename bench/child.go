@@ -8,7 +8,8 @@ import (
 	"strings"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
-	"go.uber.org/zap"
+
+	"fencerow/integration/proc"
 )
 
 // children are the baselines that run as processes of their own, started by this command.
@@ -22,13 +23,9 @@ func (b *bench) child(args ...string) (*process, error) {
 	return b.start(self, args...)
 }
 
-func dial(endpoint string) (*clientv3.Client, error) {
-	return clientv3.New(clientv3.Config{Endpoints: []string{endpoint}, Logger: zap.NewNop()})
-}
-
 // watchChild is one raw watch from a revision until it has seen another: endpoint, prefix, first, last.
 func watchChild(args []string) error {
-	client, err := dial(args[0])
+	client, err := proc.Dial(args[0])
 	if err != nil {
 		return err
 	}
@@ -55,12 +52,12 @@ func watchChild(args []string) error {
 
 // relayChild watches the source and puts each change into the target, one after another: source, target.
 func relayChild(args []string) error {
-	source, err := dial(args[0])
+	source, err := proc.Dial(args[0])
 	if err != nil {
 		return err
 	}
 	defer func() { _ = source.Close() }()
-	target, err := dial(args[1])
+	target, err := proc.Dial(args[1])
 	if err != nil {
 		return err
 	}

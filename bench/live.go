@@ -64,8 +64,8 @@ func liveCPU(ctx context.Context, b *bench) (result, error) {
 				return 0, err
 			}
 			select {
-			case <-p.done:
-				used := p.cmd.ProcessState.UserTime() + p.cmd.ProcessState.SystemTime()
+			case <-p.Exited:
+				used := p.Cmd.ProcessState.UserTime() + p.Cmd.ProcessState.SystemTime()
 				return used.Seconds(), nil
 			case <-ctx.Done():
 				return 0, ctx.Err()

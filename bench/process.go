@@ -3,22 +3,19 @@ package main
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
-	"go.uber.org/zap"
+
+	"fencerow/integration/proc"
 )
 
 // waitMax bounds every wait, so that a fault ends the run with its reason.
@@ -35,35 +32,19 @@ type bench struct {
 }
 
 // process is a child that is ended with the row.
-type process struct {
-	cmd    *exec.Cmd
-	output *bytes.Buffer
-	done   chan struct{}
-}
+type process struct{ *proc.Process }
 
 func (b *bench) start(name string, args ...string) (*process, error) {
-	p := &process{cmd: exec.Command(name, args...), output: &bytes.Buffer{}, done: make(chan struct{})} //nolint:gosec,noctx // our own binaries, ended by stop
-	p.cmd.Stdout, p.cmd.Stderr = io.Discard, p.output
-	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if err := p.cmd.Start(); err != nil {
-		return nil, fmt.Errorf("start %s: %w", name, err)
-	}
-	go func() {
-		_ = p.cmd.Wait() //nolint:errcheck // it is killed at the end
-		close(p.done)
-	}()
-	return p, nil
+	p, err := proc.Start(name, exec.Command(name, args...)) //nolint:gosec,noctx // our own binaries, ended by stop
+	return &process{p}, err
 }
 
-func (p *process) stop() {
-	_ = p.cmd.Process.Kill() //nolint:errcheck // it may have ended
-	<-p.done
-}
+func (p *process) stop() { p.Kill() }
 
 // cpu returns the processor seconds that the process used so far (utime and stime of /proc/<pid>/stat, in ticks of
 // 10 ms).
 func (p *process) cpu() (float64, error) {
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.cmd.Process.Pid))
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.Cmd.Process.Pid))
 	if err != nil {
 		return 0, err
 	}
@@ -76,7 +57,7 @@ func (p *process) cpu() (float64, error) {
 
 // resident returns the peak resident memory of the process in MiB.
 func (p *process) resident() (float64, error) {
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.Cmd.Process.Pid))
 	if err != nil {
 		return 0, err
 	}
@@ -89,15 +70,6 @@ func (p *process) resident() (float64, error) {
 	return 0, errors.New("no VmHWM")
 }
 
-func freeAddr() (string, error) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // a port to be had at once
-	if err != nil {
-		return "", err
-	}
-	defer func() { _ = listener.Close() }()
-	return listener.Addr().String(), nil
-}
-
 // etcd is a member as a process of its own, with fsync as etcd has it.
 type etcd struct {
 	*process
@@ -107,23 +79,21 @@ type etcd struct {
 
 func (b *bench) startEtcd(ctx context.Context) (*etcd, error) {
 	b.count++
-	client, err := freeAddr()
+	client, err := proc.FreeAddr()
 	if err != nil {
 		return nil, err
 	}
-	peer, err := freeAddr()
+	peer, err := proc.FreeAddr()
 	if err != nil {
 		return nil, err
 	}
 	e := &etcd{endpoint: client}
-	e.process, err = b.start(b.binary, "etcd", "--data-dir", filepath.Join(b.dir, fmt.Sprintf("etcd%d", b.count)), "--name", "m",
-		"--listen-client-urls", "http://"+client, "--advertise-client-urls", "http://"+client,
-		"--listen-peer-urls", "http://"+peer, "--initial-advertise-peer-urls", "http://"+peer,
-		"--initial-cluster", "m=http://"+peer, "--log-level", "error", "--quota-backend-bytes", "8589934592")
+	spec := proc.Member{Name: "m", Dir: filepath.Join(b.dir, fmt.Sprintf("etcd%d", b.count)), Clients: []string{client}, Peer: peer}
+	e.process, err = b.start(b.binary, spec.Args("--quota-backend-bytes", "8589934592")...)
 	if err != nil {
 		return nil, err
 	}
-	e.client, err = clientv3.New(clientv3.Config{Endpoints: []string{client}, Logger: zap.NewNop()})
+	e.client, err = proc.Dial(client)
 	if err != nil {
 		e.process.stop()
 		return nil, err
@@ -151,11 +121,11 @@ func (b *bench) startNode(ctx context.Context) (*node, error) {
 	if err != nil {
 		return nil, err
 	}
-	httpAddr, err := freeAddr()
+	httpAddr, err := proc.FreeAddr()
 	if err != nil {
 		return nil, err
 	}
-	peerAddr, err := freeAddr()
+	peerAddr, err := proc.FreeAddr()
 	if err != nil {
 		return nil, err
 	}
@@ -171,7 +141,7 @@ func (b *bench) startNode(ctx context.Context) (*node, error) {
 	err = until(ctx, "the node is ready", func(ctx context.Context) error { return n.call(ctx, http.MethodGet, "/readyz", nil, nil) })
 	if err != nil {
 		n.stop()
-		return nil, fmt.Errorf("%w\n%s", err, n.output.String())
+		return nil, fmt.Errorf("%w\n%s", err, n.Output.String())
 	}
 	return n, nil
 }
@@ -183,35 +153,7 @@ func (n *node) stop() {
 
 // call makes one request of the API.
 func (n *node) call(ctx context.Context, method, path string, body, into any) error {
-	var reader io.Reader
-	if body != nil {
-		text, err := json.Marshal(body)
-		if err != nil {
-			return err
-		}
-		reader = bytes.NewReader(text)
-	}
-	request, err := http.NewRequestWithContext(ctx, method, "http://"+n.http+path, reader)
-	if err != nil {
-		return err
-	}
-	request.Header.Set("Content-Type", "application/json")
-	response, err := http.DefaultClient.Do(request)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = response.Body.Close() }()
-	text, err := io.ReadAll(response.Body)
-	if err != nil {
-		return err
-	}
-	if response.StatusCode >= http.StatusBadRequest {
-		return fmt.Errorf("%s %s: %d %s", method, path, response.StatusCode, text)
-	}
-	if into == nil {
-		return nil
-	}
-	return json.Unmarshal(text, into)
+	return proc.API(n.http).Call(ctx, method, path, body, into)
 }
 
 // create makes a changefeed.
@@ -272,21 +214,12 @@ func (n *node) remove(ctx context.Context, name string) error {
 	})
 }
 
-// until asks every 10 ms until condition returns nil.
+// until waits until condition returns nil.
 func until(ctx context.Context, what string, condition func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, waitMax)
 	defer cancel()
-	ticker := time.NewTicker(10 * time.Millisecond)
-	defer ticker.Stop()
-	for {
-		err := condition(ctx)
-		if err == nil {
-			return nil
-		}
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("%s: %w (last: %w)", what, context.Cause(ctx), err)
-		case <-ticker.C:
-		}
+	if err := proc.Until(ctx, condition); err != nil {
+		return fmt.Errorf("%s: %w", what, err)
 	}
+	return nil
 }

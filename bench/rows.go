@@ -204,7 +204,7 @@ func catchup(ctx context.Context, b *bench) (result, error) {
 			}
 			defer p.stop()
 			select {
-			case <-p.done:
+			case <-p.Exited:
 				return time.Since(began).Seconds(), nil
 			case <-ctx.Done():
 				return 0, ctx.Err()

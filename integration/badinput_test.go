@@ -115,7 +115,7 @@ func TestWhatIsRefusedAtOnce(t *testing.T) {
 		})
 	}
 	require.JSONEq(t, `{"items":[]}`, must(t, "changefeed", "list", "--server", node.url(), "-o", "json"), "nothing of it was created")
-	require.NotContains(t, node.output.String(), "s3cretpw")
+	require.NotContains(t, node.Output.String(), "s3cretpw")
 
 	t.Run("by the API", func(t *testing.T) {
 		for body, want := range map[string]problem{
@@ -186,7 +186,7 @@ func TestSecondNodeOfTheSameName(t *testing.T) {
 	require.NoError(t, ready(t.Context(), first))
 	require.Equal(t, id, c.nodeID(first), "the first was not disturbed")
 
-	first.kill()
+	first.Kill()
 	c.restart(first) // at once, while the lease of the killed one still lives
 	require.NotEqual(t, id, c.nodeID(first))
 }

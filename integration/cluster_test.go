@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"net/http"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -15,9 +14,9 @@ import (
 
 	"github.com/stretchr/testify/require"
 	clientv3 "go.etcd.io/etcd/client/v3"
-	"go.uber.org/zap"
 
 	"fencerow/integration/judge"
+	"fencerow/integration/proc"
 )
 
 // sessionTTL of the nodes under test. Recovery has to come within it and recoverySlack.
@@ -41,15 +40,11 @@ func startEtcd(t *testing.T, name string) *member {
 // startEtcdAt starts it on the first address, and has it listen on the others too.
 func startEtcdAt(t *testing.T, name, client string, also ...string) *member {
 	t.Helper()
-	peer := freeAddr(t)
 	m := &member{endpoint: client}
-	listen := "http://" + strings.Join(append([]string{client}, also...), ",http://")
-	m.process = start(t, "etcd "+name, "etcd", "--name", name, "--data-dir", filepath.Join(t.TempDir(), "etcd"),
-		"--listen-client-urls", listen, "--advertise-client-urls", "http://"+client,
-		"--listen-peer-urls", "http://"+peer, "--initial-advertise-peer-urls", "http://"+peer,
-		"--initial-cluster", name+"=http://"+peer, "--log-level", "warn", "--unsafe-no-fsync")
+	spec := proc.Member{Name: name, Dir: filepath.Join(t.TempDir(), "etcd"), Clients: append([]string{client}, also...), Peer: freeAddr(t)}
+	m.process = start(t, "etcd "+name, spec.Args("--unsafe-no-fsync")...)
 	var err error
-	m.client, err = clientv3.New(clientv3.Config{Endpoints: []string{client}, Logger: zap.NewNop(), DialTimeout: 5 * time.Second})
+	m.client, err = proc.Dial(client)
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = m.client.Close() })
 	eventually(t, "etcd "+name+" answers", func() error {
@@ -135,8 +130,8 @@ func (c *nodes) restart(s *server) {
 	s.process = startBinary(c.t, cmp.Or(s.binary, binary), s.name, s.args...)
 	eventually(c.t, s.name+" is ready", func() error {
 		select {
-		case <-s.exited:
-			c.t.Fatalf("%s ended: %v\n%s", s.name, s.exitErr, lastLines(s.output.String(), 40))
+		case <-s.Exited:
+			c.t.Fatalf("%s ended: %v\n%s", s.name, s.Err(), s.Output.Last(40))
 		default:
 		}
 		return ready(c.t.Context(), s)
@@ -146,31 +141,14 @@ func (c *nodes) restart(s *server) {
 func ready(ctx context.Context, s *server) error {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, s.url()+"/readyz", nil)
-	if err != nil {
-		return err
-	}
-	response, err := http.DefaultClient.Do(request)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = response.Body.Close() }()
-	if response.StatusCode != http.StatusOK {
-		return fmt.Errorf("/readyz says %d", response.StatusCode)
-	}
-	return nil
+	return proc.API(s.http).Ready(ctx)
 }
 
 // alive returns a server whose process runs and is not the one given.
 func (c *nodes) alive(but ...*server) *server {
 	c.t.Helper()
 	for _, s := range c.all {
-		select {
-		case <-s.exited:
-			continue
-		default:
-		}
-		if !slices.Contains(but, s) {
+		if s.Alive() && !slices.Contains(but, s) {
 			return s
 		}
 	}

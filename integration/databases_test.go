@@ -3,24 +3,20 @@
 package integration
 
 import (
-	"bufio"
-	"context"
 	"database/sql"
-	"encoding/json"
 	"fmt"
-	"net"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	_ "github.com/go-sql-driver/mysql"
 	_ "github.com/jackc/pgx/v5/stdlib"
 	"github.com/stretchr/testify/require"
 
 	"fencerow/integration/judge"
+	"fencerow/integration/proc"
 	"fencerow/internal/dbtest"
 )
 
@@ -148,7 +144,7 @@ func TestDatabasesUnderFaults(t *testing.T) {
 		victim := c.all[(at+i/len(all))%len(c.all)] // the owner, and in the second round the one after it
 		thaw := func() { c.restart(victim) }
 		if i%2 == 0 {
-			victim.kill()
+			victim.Kill()
 		} else {
 			wake := victim.freeze()
 			thaw = func() {
@@ -192,14 +188,15 @@ func TestDatabasesATransactionThatIsHeldBeforeItsCommit(t *testing.T) {
 		c := &nodes{t: t, etcd: startEtcd(t, "control "+feed)}
 		first := points.add(c, "n1")
 		x := d.create(c, feed, "etcd://"+source.endpoint+sourcePrefix, "log")
-		points.arm(t, "write of default/"+feed)
+		require.NoError(t, points.Arm(feed, "commit", "write of default/"+feed))
 		put := func(key string) judge.Put {
 			done, err := source.client.Put(t.Context(), sourcePrefix+key, key)
 			require.NoError(t, err)
 			return judge.Put{Key: key, Value: key, Revision: done.Header.Revision}
 		}
 		log := []judge.Put{put("held")}
-		points.await(t)
+		held, err := proc.FirstHit(waitMax, []*proc.Orders{points.Orders})
+		require.NoError(t, err)
 		thaw := first.freeze()
 		require.Empty(t, x.seen(t))
 
@@ -207,102 +204,45 @@ func TestDatabasesATransactionThatIsHeldBeforeItsCommit(t *testing.T) {
 		log = append(log, put("after"))
 		eventually(t, "the next owner gets past the transaction", func() error { return x.has(t, "after") })
 		thaw()
-		points.release(t)
+		held.Release()
 		eventually(t, first.name+" is ready again", func() error { return ready(t.Context(), first) })
 		log = append(log, put("late"))
 		eventually(t, "all goes on", func() error { return x.has(t, "late") })
 		require.Empty(t, judge.Log(log, x.seen(t)), feed)
 		for _, s := range c.all {
-			s.kill()
+			s.Kill()
 		}
 	}
 }
 
-// failpoints tell one process after the other, built with them, to wait at a commit.
+// failpoints are of one process after the other, built with them.
 type failpoints struct {
-	binary   string
-	socket   string
-	listener net.Listener
-	conn     net.Conn
-	news     *bufio.Scanner
+	*proc.Orders
+
+	binary string
 }
 
 func listenFailpoints(t *testing.T) *failpoints {
 	t.Helper()
-	dir := t.TempDir()
-	f := &failpoints{binary: filepath.Join(dir, "cdc-node"), socket: filepath.Join(dir, "s")}
+	f := &failpoints{binary: filepath.Join(t.TempDir(), "cdc-node")}
 	build := exec.CommandContext(t.Context(), "go", "build", "-tags", "failpoints", "-o", f.binary, "fencerow/cmd/cdc-node")
 	out, err := build.CombinedOutput()
 	require.NoError(t, err, string(out))
-	f.listener, err = (&net.ListenConfig{}).Listen(context.Background(), "unix", f.socket)
+	f.Orders, err = proc.NewOrders()
 	require.NoError(t, err)
-	t.Cleanup(func() { _ = f.listener.Close() })
+	t.Cleanup(f.Close)
 	return f
 }
 
 // add starts a node of the binary with failpoints.
 func (f *failpoints) add(c *nodes, name string) *server {
 	c.t.Helper()
+	key, value, _ := strings.Cut(f.Env, "=")
+	c.t.Setenv(key, value)
 	plain := binary
 	binary = f.binary
-	c.t.Setenv("CDC_FAILPOINTS", f.socket)
-	accepted := make(chan net.Conn, 1)
-	go func() {
-		conn, err := f.listener.Accept()
-		if err == nil {
-			accepted <- conn
-		}
-	}()
 	s := c.add(name)
 	binary = plain
-	c.t.Setenv("CDC_FAILPOINTS", "")
-	select {
-	case f.conn = <-accepted:
-	case <-time.After(waitMax):
-		c.t.Fatal("the process did not connect")
-	}
-	f.news = bufio.NewScanner(f.conn)
-	f.next(c.t, "pid")
+	c.t.Setenv(key, "")
 	return s
-}
-
-func (f *failpoints) order(t *testing.T, order map[string]string) {
-	t.Helper()
-	line, err := json.Marshal(order)
-	require.NoError(t, err)
-	_, err = f.conn.Write(append(line, '\n'))
-	require.NoError(t, err)
-}
-
-// next reads what the process tells until a line has the field.
-func (f *failpoints) next(t *testing.T, field string) {
-	t.Helper()
-	require.NoError(t, f.conn.SetReadDeadline(time.Now().Add(waitMax)))
-	for f.news.Scan() {
-		var line map[string]json.RawMessage
-		require.NoError(t, json.Unmarshal(f.news.Bytes(), &line))
-		require.NotContains(t, line, "error")
-		if _, found := line[field]; found {
-			return
-		}
-	}
-	require.NoError(t, f.news.Err())
-	t.Fatal("the process is gone")
-}
-
-func (f *failpoints) arm(t *testing.T, match string) {
-	t.Helper()
-	f.order(t, map[string]string{"arm": "held", "point": "commit", "match": match})
-	f.next(t, "done")
-}
-
-func (f *failpoints) await(t *testing.T) {
-	t.Helper()
-	f.next(t, "hit")
-}
-
-func (f *failpoints) release(t *testing.T) {
-	t.Helper()
-	f.order(t, map[string]string{"release": "held"})
-	f.next(t, "done")
 }

@@ -14,6 +14,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
+
+	"fencerow/integration/proc"
 )
 
 // documentMax bounds the commands of one page.
@@ -79,7 +81,7 @@ func runPage(t *testing.T, page string, cmd *exec.Cmd) {
 	out, readErr := os.ReadFile(log.Name())
 	require.NoError(t, readErr)
 	if err != nil {
-		t.Fatalf("%s: %v\n%s", page, err, lastLines(string(out), 80))
+		t.Fatalf("%s: %v\n%s", page, err, proc.LastLines(string(out), 80))
 	}
 }
 

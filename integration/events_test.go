@@ -69,7 +69,7 @@ func TestEventsOfATakeover(t *testing.T) {
 			return nil
 		})
 	}
-	victim.kill()
+	victim.Kill()
 	for _, part := range []string{
 		`"from":"` + owner.Owner + `"`, `"reason":"owner_lost"`, "event: node", `"node_name":"` + victim.name + `","from":"alive"`, "event: state",
 	} {

@@ -55,7 +55,7 @@ func TestThreeNodesThatEmbedTheirEtcd(t *testing.T) {
 	}
 	w.writers = startWriters(t, w.source, sourcePrefix, 8, 200, 800)
 	for _, s := range w.all {
-		s.kill()
+		s.Kill()
 		took := w.writers.probe(w.target, targetPrefix, time.Now(), waitMax)
 		t.Logf("killed %s: a change was copied %v later", s.name, took)
 		w.restart(s) // with the data of its member

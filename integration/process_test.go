@@ -5,18 +5,17 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"fencerow/integration/proc"
 )
 
 // waitMax bounds every wait for a condition: far above what a loaded machine needs, so that only a fault reaches it.
@@ -48,40 +47,11 @@ func run(m *testing.M) int {
 	return m.Run()
 }
 
-// process is a started cdc-node whose output is kept.
+// process is a started cdc-node.
 type process struct {
-	t       *testing.T
-	name    string
-	cmd     *exec.Cmd
-	output  *tail
-	stdout  *tail
-	exited  chan struct{}
-	exitErr error
-}
+	*proc.Process
 
-// tail keeps the last bytes that a process wrote.
-type tail struct {
-	mu   sync.Mutex
-	kept []byte
-}
-
-// tailBytesMax is enough for the story of a failure.
-const tailBytesMax = 1 << 20
-
-func (b *tail) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.kept = append(b.kept, p...)
-	if extra := len(b.kept) - tailBytesMax; extra > 0 {
-		b.kept = b.kept[extra:]
-	}
-	return len(p), nil
-}
-
-func (b *tail) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return string(b.kept)
+	t *testing.T
 }
 
 // start runs cdc-node with the arguments until the test ends or it is stopped.
@@ -93,46 +63,28 @@ func start(t *testing.T, name string, args ...string) *process {
 // startBinary runs another cdc-node than the one under test.
 func startBinary(t *testing.T, binary, name string, args ...string) *process {
 	t.Helper()
-	p := &process{t: t, name: name, output: &tail{}, stdout: &tail{}, exited: make(chan struct{})}
-	p.cmd = exec.Command(binary, args...)
-	p.cmd.Dir = t.TempDir()
-	p.cmd.Stdout, p.cmd.Stderr = io.MultiWriter(p.stdout, p.output), p.output
-	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	require.NoError(t, p.cmd.Start())
-	go func() {
-		p.exitErr = p.cmd.Wait()
-		close(p.exited)
-	}()
+	cmd := exec.Command(binary, args...)
+	cmd.Dir = t.TempDir()
+	started, err := proc.Start(name, cmd)
+	require.NoError(t, err)
+	p := &process{Process: started, t: t}
 	t.Cleanup(func() {
-		p.kill()
-		for _, sign := range []string{"panic:", "fatal error:", "WARNING: DATA RACE"} {
-			if strings.Contains(p.output.String(), sign) {
-				t.Errorf("%s wrote %q", name, sign)
-			}
+		p.Kill()
+		for _, sign := range p.Signs("panic:", "fatal error:", "WARNING: DATA RACE") {
+			t.Errorf("%s wrote %q", name, sign)
 		}
 		if t.Failed() {
-			t.Logf("--- output of %s ---\n%s", name, lastLines(p.output.String(), 60))
+			t.Logf("--- output of %s ---\n%s", name, p.Output.Last(60))
 		}
 	})
 	return p
 }
 
-func lastLines(text string, n int) string {
-	lines := strings.Split(strings.TrimRight(text, "\n"), "\n")
-	return strings.Join(lines[max(0, len(lines)-n):], "\n")
-}
-
 func (p *process) signal(s syscall.Signal) {
 	p.t.Helper()
-	if err := p.cmd.Process.Signal(s); err != nil && !errors.Is(err, os.ErrProcessDone) {
-		p.t.Errorf("signal %v to %s: %v", s, p.name, err)
+	if err := p.Signal(s); err != nil {
+		p.t.Error(err)
 	}
-}
-
-// kill ends the process at once (SIGKILL works on a stopped one too) and waits for it.
-func (p *process) kill() {
-	p.signal(syscall.SIGKILL)
-	<-p.exited
 }
 
 // terminate asks the process to stop and requires that it does so cleanly.
@@ -140,10 +92,10 @@ func (p *process) terminate() {
 	p.t.Helper()
 	p.signal(syscall.SIGTERM)
 	select {
-	case <-p.exited:
-		require.NoError(p.t, p.exitErr, "%s did not stop cleanly:\n%s", p.name, lastLines(p.output.String(), 40))
+	case <-p.Exited:
+		require.NoError(p.t, p.Err(), "%s did not stop cleanly:\n%s", p.Name, p.Output.Last(40))
 	case <-time.After(waitMax):
-		p.t.Fatalf("%s did not stop within %v:\n%s", p.name, waitMax, lastLines(p.output.String(), 40))
+		p.t.Fatalf("%s did not stop within %v:\n%s", p.Name, waitMax, p.Output.Last(40))
 	}
 }
 
@@ -181,10 +133,9 @@ func must(t *testing.T, args ...string) string {
 // freeAddr returns a loopback address that nobody listens on.
 func freeAddr(t *testing.T) string {
 	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	addr, err := proc.FreeAddr()
 	require.NoError(t, err)
-	defer func() { _ = listener.Close() }()
-	return listener.Addr().String()
+	return addr
 }
 
 // eventually waits until condition returns nil, and fails with its last error.
@@ -197,16 +148,8 @@ func eventually(t *testing.T, what string, condition func() error) {
 func within(t *testing.T, limit time.Duration, what string, condition func() error) time.Duration {
 	t.Helper()
 	began := time.Now()
-	ticker := time.NewTicker(20 * time.Millisecond)
-	defer ticker.Stop()
-	for {
-		err := condition()
-		if err == nil {
-			return time.Since(began)
-		}
-		if time.Since(began) > limit {
-			t.Fatalf("%s: not within %v: %v", what, limit, err)
-		}
-		<-ticker.C
+	if err := proc.Await(limit, condition); err != nil {
+		t.Fatalf("%s: not within %v: %v", what, limit, err)
 	}
+	return time.Since(began)
 }

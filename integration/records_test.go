@@ -83,7 +83,7 @@ func TestRecordsOfNobody(t *testing.T) {
 	source := startEtcd(t, "source")
 	must(t, "changefeed", "create", "fine", "--server", c.all[0].url(), "--source", "etcd://"+source.endpoint+"/a/", "--sink", "blackhole:")
 	c.awaitState("fine", "running")
-	c.all[0].kill()
+	c.all[0].Kill()
 	c.restart(c.all[0])
 	c.awaitState("fine", "running")
 	require.NotContains(t, must(t, "changefeed", "list", "--server", c.all[0].url(), "-o", "json"), "ghost")

@@ -141,7 +141,7 @@ func TestRedoAfterTheLossOfTheSource(t *testing.T) {
 	owner, err := w.feed(w.all[0], "copy")
 	require.NoError(t, err)
 	killed := w.all[slices.IndexFunc(w.all, func(s *server) bool { return s.name == owner.OwnerName })]
-	killed.kill()
+	killed.Kill()
 	w.flows(w.target, 400)
 	w.restart(killed)
 
@@ -156,9 +156,9 @@ func TestRedoAfterTheLossOfTheSource(t *testing.T) {
 		return nil
 	})
 	log := w.writers.finish()
-	w.source.kill()
+	w.source.Kill()
 	for _, s := range w.all {
-		s.kill()
+		s.Kill()
 	}
 	w.target.signal(syscall.SIGCONT)
 	w.requireCut(drill, log, drilled.Position)
@@ -228,7 +228,7 @@ func (w *redoWorld) killApply(target *member) {
 		}
 		return nil
 	})
-	p.kill()
+	p.Kill()
 }
 
 // A changefeed that was only paused goes on from where the log was applied to.

@@ -10,8 +10,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
-	clientv3 "go.etcd.io/etcd/client/v3"
-	"go.uber.org/zap"
+
+	"fencerow/integration/proc"
 )
 
 // restorable is an etcd whose folder can be replaced by a restored one.
@@ -26,7 +26,7 @@ func startRestorable(t *testing.T, name string) *restorable {
 	r := &restorable{t: t, name: name, peer: freeAddr(t), member: &member{endpoint: freeAddr(t)}}
 	r.run(filepath.Join(t.TempDir(), "etcd"))
 	var err error
-	r.client, err = clientv3.New(clientv3.Config{Endpoints: []string{r.endpoint}, Logger: zap.NewNop(), DialTimeout: 5 * time.Second})
+	r.client, err = proc.Dial(r.endpoint)
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = r.client.Close() })
 	r.answers()
@@ -35,10 +35,8 @@ func startRestorable(t *testing.T, name string) *restorable {
 
 func (r *restorable) run(dir string) {
 	r.t.Helper()
-	r.process = start(r.t, "etcd "+r.name, "etcd", "--name", r.name, "--data-dir", dir,
-		"--listen-client-urls", "http://"+r.endpoint, "--advertise-client-urls", "http://"+r.endpoint,
-		"--listen-peer-urls", "http://"+r.peer, "--initial-advertise-peer-urls", "http://"+r.peer,
-		"--initial-cluster", r.name+"=http://"+r.peer, "--initial-cluster-token", "records", "--log-level", "warn", "--unsafe-no-fsync")
+	spec := proc.Member{Name: r.name, Dir: dir, Clients: []string{r.endpoint}, Peer: r.peer}
+	r.process = start(r.t, "etcd "+r.name, spec.Args("--initial-cluster-token", "records", "--unsafe-no-fsync")...)
 }
 
 func (r *restorable) answers() {
@@ -97,7 +95,7 @@ func TestRecordsRestoredFromAnOldBackup(t *testing.T) {
 	before := c.awaitState("copy", "running")
 
 	node.terminate()
-	control.kill()
+	control.Kill()
 	put("c")
 	restored := filepath.Join(t.TempDir(), "restored")
 	must(t, "etcdutl", "snapshot", "restore", backup, "--data-dir", restored, "--name", "records",

@@ -285,7 +285,7 @@ func TestSecuredCluster(t *testing.T) {
 		left := 0
 		for i, s := range c.all {
 			if s.name == f.OwnerName {
-				s.kill()
+				s.Kill()
 			} else {
 				left = i
 			}
@@ -318,7 +318,7 @@ func TestSecuredCluster(t *testing.T) {
 		wrong[8] = "blackhole:"
 		i := 0
 		for j, s := range c.all {
-			if !isClosed(s.exited) {
+			if s.Alive() {
 				i = j
 			}
 		}
@@ -336,7 +336,7 @@ func TestSecuredCluster(t *testing.T) {
 		seen.WriteString(metrics)
 	})
 	for i, s := range c.all {
-		if !isClosed(s.exited) {
+		if s.Alive() {
 			seen.WriteString(everyAnswer(t, func(path string) (int, string) { return fetch(c.all[i], http.MethodGet, path, tokenSecret+"-admin") }))
 		}
 	}
@@ -352,7 +352,7 @@ func TestSecuredCluster(t *testing.T) {
 		seen.Write(kv.Value)
 	}
 	for _, s := range c.all {
-		seen.WriteString(s.output.String())
+		seen.WriteString(s.Output.String())
 	}
 	for _, secret := range []string{"s3cret", rootPassword, dataPassword, tokenSecret} {
 		require.NotContains(t, seen.String(), secret)
@@ -408,13 +408,4 @@ func clusterOf(t *testing.T, m *member) uint64 {
 	got, err := m.client.Get(t.Context(), "/cdc/default/meta")
 	require.NoError(t, err)
 	return got.Header.ClusterId
-}
-
-func isClosed(done <-chan struct{}) bool {
-	select {
-	case <-done:
-		return true
-	default:
-		return false
-	}
 }

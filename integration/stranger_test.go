@@ -35,8 +35,8 @@ func secureAlone(t *testing.T, a *authority) *server {
 	}
 	s.process = start(t, s.name, s.args...)
 	eventually(t, "alone is ready", func() error {
-		if isClosed(s.exited) {
-			t.Fatalf("it ended: %s", lastLines(s.output.String(), 20))
+		if !s.Alive() {
+			t.Fatalf("it ended: %s", s.Output.Last(20))
 		}
 		if out := cli(t, "health", "--url", "https://"+s.http, "--tls-ca", a.ca); out.code != 0 {
 			return fmt.Errorf("%s", out.stderr)
@@ -83,7 +83,7 @@ func listening(t *testing.T, pid int) []int {
 func TestNoPortAnswersAStranger(t *testing.T) {
 	a := newAuthority(t)
 	s := secureAlone(t, a)
-	ports := listening(t, s.cmd.Process.Pid)
+	ports := listening(t, s.Cmd.Process.Pid)
 	require.GreaterOrEqual(t, len(ports), 4, "HTTP, peers, and two of the embedded etcd")
 	stranger := &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{
 		TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, DisableKeepAlives: true, //nolint:gosec // a stranger who trusts everybody

@@ -115,7 +115,7 @@ func TestKilledNodeIsTakenOverTwentyTimesInARow(t *testing.T) {
 		victim := w.gather("copy", "files")
 		w.writers.probe(w.target, targetPrefix, time.Now(), waitMax)
 		killed := time.Now()
-		victim.kill()
+		victim.Kill()
 		took := w.writers.probe(w.target, targetPrefix, killed, waitMax)
 		require.Less(t, took, sessionTTL+recoverySlack, "takeover %d", i+1)
 		worst = max(worst, took)
@@ -165,7 +165,7 @@ func (c *nodes) nodeID(s *server) string {
 func TestRecordsTellWhoOwnsWhatSinceWhenAndWhy(t *testing.T) {
 	w := newWorld(t, 100)
 	first := w.gather("copy", "files")
-	first.kill()
+	first.Kill()
 	eventually(t, "another owner", func() error {
 		f, err := w.feed(w.alive(first), "copy")
 		if err == nil && f.OwnerName == first.name {

@@ -96,7 +96,7 @@ func TestATakeoverIsOneTrace(t *testing.T) {
 
 	for _, s := range c.all {
 		if s.name == first.OwnerName {
-			s.kill()
+			s.Kill()
 		}
 	}
 	eventually(t, "the takeover is one trace", func() error {

@@ -134,9 +134,9 @@ func TestTwoVersionsInOneCluster(t *testing.T) {
 	})
 
 	late := startBinary(t, older, "late", append(slices.Clone(w.all[0].args), "--name", "late", "--http-addr", freeAddr(t), "--peer-addr", freeAddr(t))...)
-	<-late.exited
-	require.Equal(t, 1, late.cmd.ProcessState.ExitCode())
-	require.Contains(t, late.output.String(), "run the newer cdc-node that the other nodes run")
+	<-late.Exited
+	require.Equal(t, 1, late.Cmd.ProcessState.ExitCode())
+	require.Contains(t, late.Output.String(), "run the newer cdc-node that the other nodes run")
 	require.Equal(t, []int{1, 1, 1}, w.levels())
 	require.Equal(t, 1, w.level())
 

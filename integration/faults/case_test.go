@@ -8,6 +8,9 @@ import (
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"fencerow/integration/lab"
+	"fencerow/integration/proc"
 )
 
 // outcome is what became of one fault.
@@ -46,43 +49,43 @@ func (c *cluster) inject(p plan) (out outcome) {
 		out.problem = err.Error()
 		return out
 	}
-	victim := c.nodeOf(reached.control)
-	out.victim = fmt.Sprintf("%s/%d", victim.name, len(victim.histories))
+	victim := c.nodeOf(reached.Orders)
+	out.victim = fmt.Sprintf("%s/%d", victim.Name, len(victim.histories))
 	held := reached
 	if p.phase.match != write {
 		held = c.holdFlush(victim)
 	}
 	if held != nil {
-		out.inFlight = c.changes(held.detail)
+		out.inFlight = c.changes(held.Detail)
 	}
 	began := time.Now()
 	out.fell = clock()
 	p.fault.inject(c, victim)
 	if !p.fault.held && reached != held {
-		reached.release()
+		reached.Release()
 	}
 	if err := c.recover(p, held, victim); err != nil {
 		out.problem = err.Error()
 	}
 	out.recovery = time.Since(began) - p.fault.lasts
-	reached.release()
+	reached.Release()
 	if held != nil {
-		held.release() // into what its successor has claimed
+		held.Release() // into what its successor has claimed
 	}
 	if p.fault.lasts == 0 {
 		p.fault.heal(c, victim)
 	}
 	c.drop()
 	for _, n := range c.nodes {
-		c.awaitReady(n)
+		n.AwaitReady()
 	}
 	return out
 }
 
 // recover waits until changes that are made now have arrived, and a checkpoint at or above them is stored.
-func (c *cluster) recover(p plan, held *hit, victim *node) error {
+func (c *cluster) recover(p plan, held *proc.Hit, victim *node) error {
 	if held != nil && (p.fault.leader || p.fault.lasts > 0) {
-		held.release() // nobody takes it over
+		held.Release() // nobody takes it over
 	}
 	if p.fault.lasts > 0 {
 		pause(p.fault.lasts)
@@ -95,8 +98,8 @@ func (c *cluster) recover(p plan, held *hit, victim *node) error {
 			return err
 		}
 	}
-	if err := await(waitMax, func() error { return c.arrived(keys, last) }); err != nil {
-		return fmt.Errorf("not got over within %v: %w", waitMax, err)
+	if err := proc.Await(lab.WaitMax, func() error { return c.arrived(keys, last) }); err != nil {
+		return fmt.Errorf("not got over within %v: %w", lab.WaitMax, err)
 	}
 	return nil
 }
@@ -104,7 +107,7 @@ func (c *cluster) recover(p plan, held *hit, victim *node) error {
 func (c *cluster) arrived(keys []string, last int64) error {
 	for _, key := range keys {
 		ctx, cancel := context.WithTimeout(c.t.Context(), callLimit)
-		got, err := c.sink.client.Get(ctx, c.targetPrefix()+key, clientv3.WithCountOnly())
+		got, err := c.sink.Client.Get(ctx, c.targetPrefix()+key, clientv3.WithCountOnly())
 		cancel()
 		if err == nil && got.Count == 0 {
 			err = fmt.Errorf("%s%s is not there", c.targetPrefix(), key)
@@ -126,7 +129,7 @@ func (c *cluster) settled() {
 	c.drop()
 	c.awaitState("copy", "running")
 	c.awaitState("files", "running")
-	_ = await(spreadLimit, func() error {
+	_ = proc.Await(spreadLimit, func() error {
 		spans, err := c.spans()
 		if err == nil && len(spans) < len(c.nodes) {
 			err = fmt.Errorf("only %d nodes run spans", len(spans))
@@ -139,33 +142,33 @@ func (c *cluster) settled() {
 // and a process that is held can't end a session that it lost.
 func (c *cluster) drop() {
 	for _, n := range c.nodes {
-		n.orders.drop()
+		n.Orders.Drop()
 	}
 }
 
 // reach makes the cluster come to a phase, and returns where a process waits there.
-func (c *cluster) reach(p plan) (*hit, error) {
+func (c *cluster) reach(p plan) (*proc.Hit, error) {
 	name := fmt.Sprintf("phase-%d", p.number)
 	match := p.phase.match
 	if match == write {
 		match = fmt.Sprintf(write, regexp.QuoteMeta(c.targetPrefix()))
 	}
-	var all []*control
+	var all []*proc.Orders
 	for _, n := range c.nodes {
-		if err := n.orders.arm(name, p.phase.point, match); err != nil {
-			return nil, fmt.Errorf("%s: %w", n.name, err)
+		if err := n.Orders.Arm(name, p.phase.point, match); err != nil {
+			return nil, fmt.Errorf("%s: %w", n.Name, err)
 		}
-		all = append(all, n.orders)
+		all = append(all, n.Orders)
 	}
 	if p.phase.trigger != nil {
 		if err := p.phase.trigger(c); err != nil {
 			return nil, fmt.Errorf("trigger: %w", err)
 		}
 	}
-	reached, err := firstHit(triggerLimit, all)
+	reached, err := proc.FirstHit(triggerLimit, all)
 	for _, orders := range all {
-		if err != nil || orders != reached.control {
-			orders.disarm(name)
+		if err != nil || orders != reached.Orders {
+			orders.Disarm(name)
 		}
 	}
 	c.drop()
@@ -173,14 +176,14 @@ func (c *cluster) reach(p plan) (*hit, error) {
 }
 
 // holdFlush stops the next write of a node to the etcd sink after all checks; nil if it has none.
-func (c *cluster) holdFlush(n *node) *hit {
+func (c *cluster) holdFlush(n *node) *proc.Hit {
 	name := fmt.Sprintf("flush-%d", clock())
-	if n.orders.arm(name, "txn", fmt.Sprintf(write, regexp.QuoteMeta(c.targetPrefix()))) != nil {
+	if n.Orders.Arm(name, "txn", fmt.Sprintf(write, regexp.QuoteMeta(c.targetPrefix()))) != nil {
 		return nil
 	}
-	held, err := firstHit(flushLimit, []*control{n.orders})
+	held, err := proc.FirstHit(flushLimit, []*proc.Orders{n.Orders})
 	if err != nil {
-		n.orders.disarm(name)
+		n.Orders.Disarm(name)
 		return nil
 	}
 	return held
@@ -191,9 +194,9 @@ func (c *cluster) changes(detail string) int {
 	return strings.Count(detail, "\nput "+c.targetPrefix()) + strings.Count(detail, "\ndelete "+c.targetPrefix())
 }
 
-func (c *cluster) nodeOf(orders *control) *node {
+func (c *cluster) nodeOf(orders *proc.Orders) *node {
 	for _, n := range c.nodes {
-		if n.orders == orders {
+		if n.Orders == orders {
 			return n
 		}
 	}

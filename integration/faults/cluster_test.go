@@ -1,14 +1,11 @@
 package faults
 
 import (
-	"bytes"
-	"context"
-	"encoding/json"
 	"fmt"
-	"io"
 	"net/http"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -16,10 +13,8 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"fencerow/integration/history"
+	"fencerow/integration/lab"
 )
-
-// sessionTTL of the nodes under test.
-const sessionTTL = 2 * time.Second
 
 const nodesOfCluster = 3
 
@@ -27,7 +22,7 @@ const nodesOfCluster = 3
 const syncPoints = 5 * time.Second
 
 // shared are the etcds that all clusters copy from and to; each has prefixes of its own there.
-type shared struct{ source, sink *member }
+type shared struct{ source, sink *lab.Member }
 
 // cluster is some nodes on an etcd of their own, with two changefeeds: copy, to an etcd, and files.
 type cluster struct {
@@ -35,7 +30,7 @@ type cluster struct {
 
 	t         *testing.T
 	name      string
-	etcd      []*member
+	etcd      []*lab.Member
 	records   *clientv3.Client
 	nodes     []*node
 	directory string // of the file sink
@@ -44,15 +39,19 @@ type cluster struct {
 	binary    string
 }
 
-// node is a server that is started again after it was killed.
+// node is a server whose processes write what they do.
 type node struct {
-	*process
+	*lab.Node
 
-	name      string
-	host      *host
-	args      []string
-	orders    *control
 	histories []string // a file for each of its processes
+}
+
+// signal sends a signal to the node's process; one that is gone is no fault.
+func (c *cluster) signal(n *node, s syscall.Signal) {
+	c.t.Helper()
+	if err := n.Signal(s); err != nil {
+		c.t.Log(err)
+	}
 }
 
 func (c *cluster) sourcePrefix() string { return "/" + c.name + "-orders/" }
@@ -62,31 +61,17 @@ func (c *cluster) targetPrefix() string { return "/" + c.name + "-copy/" }
 func newCluster(t *testing.T, with *shared, name string, members, nodes int) *cluster {
 	t.Helper()
 	c := &cluster{shared: with, t: t, name: name, directory: filepath.Join(t.TempDir(), "files"), binary: binary}
-	c.etcd = startEtcd(t, name, members)
-	c.records = dial(t, c.endpoints()...)
+	c.etcd = lab.StartEtcd(t, binary, name, members)
+	c.records = lab.Dial(t, lab.Endpoints(c.etcd)...)
 	for i := range nodes {
 		c.add(fmt.Sprintf("%s-n%d", name, i+1))
 	}
 	return c
 }
 
-func (c *cluster) endpoints() []string {
-	var out []string
-	for _, m := range c.etcd {
-		out = append(out, m.endpoint)
-	}
-	return out
-}
-
 func (c *cluster) add(name string) {
 	c.t.Helper()
-	n := &node{name: name, host: newHost(c.t), orders: newControl(c.t)}
-	n.args = []string{
-		"server", "--name", name, "--cluster", c.name, "--etcd", strings.Join(c.endpoints(), ","), "--http-addr", n.host.ip + ":8300",
-		"--peer-addr", n.host.ip + ":8301", "--allow-open-api", "--session-ttl", sessionTTL.String(), "--data-dir", c.t.TempDir(),
-		"--log-format", "json",
-	}
-	c.nodes = append(c.nodes, n)
+	c.nodes = append(c.nodes, &node{Node: lab.NewNode(c.t, name, c.name, lab.Endpoints(c.etcd))})
 }
 
 // startNodes starts all nodes, and waits until each is ready.
@@ -96,25 +81,15 @@ func (c *cluster) startNodes() {
 		c.restart(n)
 	}
 	for _, n := range c.nodes {
-		c.awaitReady(n)
+		n.AwaitReady()
 	}
 }
 
 func (c *cluster) restart(n *node) {
 	c.t.Helper()
-	path := filepath.Join(c.t.TempDir(), fmt.Sprintf("%s-%d.history", n.name, len(n.histories)+1))
+	path := filepath.Join(c.t.TempDir(), fmt.Sprintf("%s-%d.history", n.Name, len(n.histories)+1))
 	n.histories = append(n.histories, path)
-	n.process = n.host.start(n.name, []string{"CDC_FAILPOINTS=" + n.orders.path, "CDC_HISTORY=" + path}, append([]string{c.binary}, n.args...)...)
-}
-
-func (c *cluster) awaitReady(n *node) {
-	c.t.Helper()
-	eventually(c.t, n.name+" is ready", func() error {
-		if !n.alive() {
-			c.t.Fatalf("%s ended:\n%s", n.name, n.last(40))
-		}
-		return n.call(http.MethodGet, "/readyz", nil, nil)
-	})
+	n.Run(c.binary, "CDC_HISTORY="+path)
 }
 
 // create makes the changefeeds, split into one span a letter, and starts the writers.
@@ -124,53 +99,18 @@ func (c *cluster) create(rate int) {
 	for _, letter := range letters[1:] {
 		splits = append(splits, c.sourcePrefix()+letter)
 	}
-	for name, sink := range map[string]string{"copy": "etcd://" + c.sink.endpoint + c.targetPrefix(), "files": "file://" + c.directory} {
-		require.NoError(c.t, c.nodes[0].call(http.MethodPost, "/api/v1/changefeeds", map[string]any{
-			"name": name, "source": "etcd://" + c.source.endpoint + c.sourcePrefix(), "sink": sink, "start": "now",
+	for name, sink := range map[string]string{"copy": "etcd://" + c.sink.Endpoint + c.targetPrefix(), "files": "file://" + c.directory} {
+		require.NoError(c.t, c.nodes[0].Call(http.MethodPost, "/api/v1/changefeeds", map[string]any{
+			"name": name, "source": "etcd://" + c.source.Endpoint + c.sourcePrefix(), "sink": sink, "start": "now",
 			"options": map[string]string{"split_keys": strings.Join(splits, ","), "sync_point_interval": syncPoints.String()},
 		}, nil))
 		c.awaitState(name, "running")
 	}
-	c.writers = startWriters(c.t, c.source.client, c.sourcePrefix(), rate)
+	c.writers = startWriters(c.t, c.source.Client, c.sourcePrefix(), rate)
 }
 
-// callLimit bounds one request to a node, which may be stopped or cut off.
+// callLimit bounds one request to an etcd.
 const callLimit = 2 * time.Second
-
-// call asks a node's API.
-func (n *node) call(method, path string, body, into any) error {
-	ctx, cancel := context.WithTimeout(n.t.Context(), callLimit)
-	defer cancel()
-	var sent io.Reader
-	if body != nil {
-		encoded, err := json.Marshal(body)
-		if err != nil {
-			return err
-		}
-		sent = bytes.NewReader(encoded)
-	}
-	request, err := http.NewRequestWithContext(ctx, method, "http://"+n.host.ip+":8300"+path, sent)
-	if err != nil {
-		return err
-	}
-	request.Header.Set("Content-Type", "application/json")
-	response, err := http.DefaultClient.Do(request)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = response.Body.Close() }()
-	answer, err := io.ReadAll(response.Body)
-	if err != nil {
-		return err
-	}
-	if response.StatusCode >= http.StatusMultipleChoices {
-		return fmt.Errorf("%s %s says %d: %s", method, path, response.StatusCode, answer)
-	}
-	if into == nil {
-		return nil
-	}
-	return json.Unmarshal(answer, into)
-}
 
 // action asks for something to be done to the changefeed copy, of any node that answers.
 func (c *cluster) action(what string, body any) error {
@@ -178,13 +118,11 @@ func (c *cluster) action(what string, body any) error {
 }
 
 func (c *cluster) ask(method, path string, body, into any) error {
-	var err error
+	var nodes []*lab.Node
 	for _, n := range c.nodes {
-		if err = n.call(method, path, body, into); err == nil {
-			return nil
-		}
+		nodes = append(nodes, n.Node)
 	}
-	return err
+	return lab.Ask(nodes, method, path, body, into)
 }
 
 // feed is what the tests read of a changefeed.
@@ -203,7 +141,7 @@ func (c *cluster) feed(name string) (feed, error) {
 
 func (c *cluster) awaitState(name, state string) {
 	c.t.Helper()
-	eventually(c.t, c.name+": "+name+" is "+state, func() error {
+	lab.Eventually(c.t, c.name+": "+name+" is "+state, func() error {
 		f, err := c.feed(name)
 		if err == nil && f.State != state {
 			err = fmt.Errorf("it is %q of %s (%v)", f.State, f.OwnerName, f.Error)
@@ -239,7 +177,7 @@ func (c *cluster) processes() []*history.Process {
 	var out []*history.Process
 	for _, n := range c.nodes {
 		for life, path := range n.histories {
-			p, err := history.ReadFile(fmt.Sprintf("%s/%d", n.name, life+1), path)
+			p, err := history.ReadFile(fmt.Sprintf("%s/%d", n.Name, life+1), path)
 			require.NoError(c.t, err)
 			out = append(out, p)
 		}

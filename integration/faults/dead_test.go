@@ -15,6 +15,8 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"golang.org/x/net/http2"
 	"google.golang.org/protobuf/proto"
+
+	"fencerow/integration/lab"
 )
 
 // A batch of an owner that was killed, held back in the network until after the takeover, is refused by the sink: the
@@ -40,32 +42,32 @@ func TestWithoutTheSinksFenceABatchOfAKilledOwnerCorrupts(t *testing.T) {
 func deadBytes(t *testing.T, program string) (answers []bool, objections []string) {
 	t.Helper()
 	t.Parallel()
-	with := &shared{source: startEtcd(t, "source", 1)[0], sink: startEtcd(t, "sink", 1)[0]}
+	with := &shared{source: lab.StartEtcd(t, binary, "source", 1)[0], sink: lab.StartEtcd(t, binary, "sink", 1)[0]}
 	c := newCluster(t, with, "d", 1, 1)
 	c.binary = program
 	victim := c.nodes[0]
-	w := newWire(t, with.sink.endpoint)
+	w := newWire(t, with.sink.Endpoint)
 	host, port, err := net.SplitHostPort(w.listener.Addr().String())
 	require.NoError(t, err)
-	victim.host.filter("-t", "nat", "-A", say, "-p", "tcp", "-d", with.sink.host.ip, "--dport", strings.TrimPrefix(clientPort, ":"),
+	victim.Host.Filter("-t", "nat", "-A", string(lab.Say), "-p", "tcp", "-d", with.sink.Host.IP, "--dport", strings.TrimPrefix(lab.ClientPort, ":"),
 		"-j", "DNAT", "--to-destination", net.JoinHostPort(host, port))
 	c.startNodes()
 	c.create(rate)
 	held := c.holdFlush(victim)
 	require.NotNil(t, held, "a node that runs everything writes")
 	w.hold()
-	held.release()
-	eventually(t, "the batch is in the wire", w.keeps)
-	victim.kill()
+	held.Release()
+	lab.Eventually(t, "the batch is in the wire", w.keeps)
+	victim.Kill()
 	c.add("d-n2")
 	heir := c.nodes[1]
 	c.restart(heir)
 	c.nodes = []*node{heir, victim} // who is asked first
-	c.awaitReady(heir)
+	heir.AwaitReady()
 	keys, last := c.writers.probe()
-	eventually(t, "the heir brings what is new", func() error { return c.arrived(keys, last) })
+	lab.Eventually(t, "the heir brings what is new", func() error { return c.arrived(keys, last) })
 	w.deliver()
-	eventually(t, "the sink answers the dead", func() error {
+	lab.Eventually(t, "the sink answers the dead", func() error {
 		if answers = w.answers(); len(answers) == 0 {
 			return errors.New("it does not")
 		}
@@ -103,7 +105,7 @@ type cable struct {
 
 func newWire(t *testing.T, target string) *wire {
 	t.Helper()
-	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", labAddr+":0")
+	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", lab.Addr+":0")
 	require.NoError(t, err)
 	w := &wire{listener: listener, target: target}
 	w.done.Go(w.serve)

@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"fencerow/integration/lab"
 )
 
 // rate is how many changes a second are made in each cluster: enough that a batch is always on its way.
@@ -23,7 +25,7 @@ func TestFaults(t *testing.T) {
 	plans, err := rotation(*faultsWanted, *seedWanted, *onlyWanted)
 	require.NoError(t, err)
 	t.Logf("seed %d, %d faults of %d × %d", *seedWanted, len(plans), len(faults), len(phases))
-	with := &shared{source: startEtcd(t, "source", 1)[0], sink: startEtcd(t, "sink", 1)[0]}
+	with := &shared{source: lab.StartEtcd(t, binary, "source", 1)[0], sink: lab.StartEtcd(t, binary, "sink", 1)[0]}
 	queue := &queue{plans: plans}
 	r := &report{refused: map[string]int{}}
 	t.Run("clusters", func(t *testing.T) {
@@ -135,7 +137,7 @@ func (c *cluster) judge(r *report) {
 func (c *cluster) tell() {
 	c.t.Helper()
 	for _, n := range c.nodes {
-		c.t.Logf("--- %s ---\n%s", n.name, n.last(30))
+		c.t.Logf("--- %s ---\n%s", n.Name, n.Output.Last(30))
 	}
 }
 

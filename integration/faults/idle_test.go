@@ -8,21 +8,23 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"fencerow/integration/lab"
 )
 
 // A changefeed of one span has connections to its sink where its owner and its dispatcher are, and nowhere else. Hazard 49.
 func TestAChangefeedCostsNoConnectionWhereNothingOfItRuns(t *testing.T) {
 	t.Parallel()
-	with := &shared{source: startEtcd(t, "source", 1)[0], sink: startEtcd(t, "sink", 1)[0]}
+	with := &shared{source: lab.StartEtcd(t, binary, "source", 1)[0], sink: lab.StartEtcd(t, binary, "sink", 1)[0]}
 	c := newCluster(t, with, "i", 1, nodesOfCluster)
 	c.startNodes()
-	require.NoError(t, c.nodes[0].call(http.MethodPost, "/api/v1/changefeeds", map[string]any{
-		"name": "copy", "source": "etcd://" + c.source.endpoint + c.sourcePrefix(), "sink": "etcd://" + c.sink.endpoint + c.targetPrefix(), "start": "now",
+	require.NoError(t, c.nodes[0].Call(http.MethodPost, "/api/v1/changefeeds", map[string]any{
+		"name": "copy", "source": "etcd://" + c.source.Endpoint + c.sourcePrefix(), "sink": "etcd://" + c.sink.Endpoint + c.targetPrefix(), "start": "now",
 	}, nil))
 	c.awaitState("copy", "running")
 	var owner string
 	var running map[string]int
-	eventually(t, "its one span runs", func() error {
+	lab.Eventually(t, "its one span runs", func() error {
 		f, err := c.feed("copy")
 		if err != nil {
 			return err
@@ -35,13 +37,13 @@ func TestAChangefeedCostsNoConnectionWhereNothingOfItRuns(t *testing.T) {
 	})
 	connected := 0
 	for _, n := range c.nodes {
-		out, err := exec.Command("ip", "netns", "exec", n.host.space, "ss", "-Htn", "dst", c.sink.host.ip).CombinedOutput()
+		out, err := exec.Command("ip", "netns", "exec", n.Host.Space, "ss", "-Htn", "dst", c.sink.Host.IP).CombinedOutput()
 		require.NoError(t, err, "%s", out)
-		if n.name == owner || running[n.name] > 0 {
+		if n.Name == owner || running[n.Name] > 0 {
 			connected += strings.Count(string(out), "\n")
 			continue
 		}
-		require.Empty(t, string(out), "%s runs nothing of it", n.name)
+		require.Empty(t, string(out), "%s runs nothing of it", n.Name)
 	}
 	require.Positive(t, connected)
 }

@@ -19,6 +19,7 @@ import (
 	"fencerow/changefeed"
 	"fencerow/integration/history"
 	"fencerow/integration/judge"
+	"fencerow/integration/lab"
 	"fencerow/internal/sim"
 	"fencerow/kv"
 	"fencerow/record"
@@ -29,7 +30,7 @@ func (c *cluster) finish() []judge.Put {
 	c.t.Helper()
 	log := c.writers.finish()
 	for _, name := range []string{"copy", "files"} {
-		cli(c.t, "changefeed", "wait", name, "--server", "http://"+c.nodes[0].host.ip+":8300", "--caught-up", "--timeout", waitMax.String())
+		cli(c.t, "changefeed", "wait", name, "--server", "http://"+c.nodes[0].Host.IP+":8300", "--caught-up", "--timeout", lab.WaitMax.String())
 	}
 	return log
 }
@@ -37,7 +38,7 @@ func (c *cluster) finish() []judge.Put {
 // targets says what is wrong with what arrived.
 func (c *cluster) targets(log []judge.Put) []string {
 	c.t.Helper()
-	objections := judge.Copy(stored(c.t, c.source.client, c.sourcePrefix()), stored(c.t, c.sink.client, c.targetPrefix()))
+	objections := judge.Copy(stored(c.t, c.source.Client, c.sourcePrefix()), stored(c.t, c.sink.Client, c.targetPrefix()))
 	return append(objections, judge.Log(log, c.cat())...)
 }
 
@@ -99,7 +100,7 @@ func watched(t *testing.T, client *clientv3.Client, prefix string) []kv.Event {
 	end := prefix + "\xff" // the last key of the prefix, put to know when all was seen
 	mark, err := client.Put(t.Context(), end, "")
 	require.NoError(t, err)
-	ctx, cancel := context.WithTimeout(t.Context(), waitMax)
+	ctx, cancel := context.WithTimeout(t.Context(), lab.WaitMax)
 	defer cancel()
 	var out []kv.Event
 	for response := range client.Watch(ctx, prefix, clientv3.WithPrefix(), clientv3.WithRev(1)) {
@@ -132,7 +133,7 @@ func decoded(event *clientv3.Event) kv.Event {
 func (c *cluster) world(log []judge.Put, seen []judge.Seen) *history.World {
 	c.t.Helper()
 	for _, n := range c.nodes {
-		n.kill()
+		n.Kill()
 	}
 	keys, err := record.NewKeys(c.name)
 	require.NoError(c.t, err)
@@ -145,14 +146,14 @@ func (c *cluster) world(log []judge.Put, seen []judge.Seen) *history.World {
 		Space:   changefeed.Span{Start: changefeed.Key(c.sourcePrefix()), End: changefeed.Key(kv.PrefixEnd(c.sourcePrefix()))},
 		Targets: map[changefeed.ID]string{copied: c.targetPrefix()}, Landed: map[changefeed.ID][]sim.Written{},
 		Records: &history.Store{Commits: commits(c.t, c.records, keys.Prefix())},
-		Target:  &history.Store{Commits: commits(c.t, c.sink.client, claims, c.targetPrefix())},
+		Target:  &history.Store{Commits: commits(c.t, c.sink.Client, claims, c.targetPrefix())},
 	}
 	for _, put := range log {
 		if !put.Delete {
 			w.Values[put.Value] = change.Position(put.Revision) //nolint:gosec // a revision
 		}
 	}
-	for _, event := range watched(c.t, c.source.client, c.sourcePrefix()) {
+	for _, event := range watched(c.t, c.source.Client, c.sourcePrefix()) {
 		w.Source = append(w.Source, sim.SourceFact{
 			Position: change.Position(event.Pair.ModRevision), Key: event.Pair.Key, Deleted: event.Deleted, //nolint:gosec // a revision
 		})

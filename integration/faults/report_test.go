@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"fencerow/integration/history"
+	"fencerow/integration/lab"
 )
 
 // report gathers what became of all faults.
@@ -51,7 +52,7 @@ func (r *report) count(cluster string, w *history.World) {
 		for i := range r.outcomes {
 			out := &r.outcomes[i]
 			if out.cluster == cluster && attempt.Late && attempt.Call.Process.Name == out.victim &&
-				attempt.Call.Invoked >= out.fell && attempt.Call.Invoked <= out.ended+int64(waitMax) && !r.laterVictim(i, attempt.Call.Invoked) {
+				attempt.Call.Invoked >= out.fell && attempt.Call.Invoked <= out.ended+int64(lab.WaitMax) && !r.laterVictim(i, attempt.Call.Invoked) {
 				out.late[attempt.Fence]++
 			}
 		}

@@ -7,6 +7,9 @@ import (
 	"regexp"
 	"syscall"
 	"time"
+
+	"fencerow/integration/lab"
+	"fencerow/integration/proc"
 )
 
 // phase is a place of the protocol that a fault falls on: a failpoint, and what makes a process come there. A phase that
@@ -41,8 +44,8 @@ func moveOwner(c *cluster) error {
 		return err
 	}
 	for _, n := range c.nodes {
-		if n.name != f.OwnerName {
-			return c.action("move", map[string]any{"to": n.name})
+		if n.Name != f.OwnerName {
+			return c.action("move", map[string]any{"to": n.Name})
 		}
 	}
 	return errors.New("there is no other node")
@@ -62,7 +65,7 @@ func pauseFeed(c *cluster) error { return c.action("pause", nil) }
 
 // resumeFeed waits until the pause is done, whoever does it, and ends it.
 func resumeFeed(c *cluster) error {
-	err := await(waitMax, func() error {
+	err := proc.Await(lab.WaitMax, func() error {
 		f, err := c.feed("copy")
 		if err == nil && f.State != "paused" {
 			err = fmt.Errorf("it is %q of %s", f.State, f.OwnerName)
@@ -72,7 +75,7 @@ func resumeFeed(c *cluster) error {
 	if err != nil {
 		return fmt.Errorf("it is not paused: %w", err)
 	}
-	return await(waitMax, func() error { return c.action("resume", nil) })
+	return proc.Await(lab.WaitMax, func() error { return c.action("resume", nil) })
 }
 
 // fault is something that happens to a process, or to its network.
@@ -91,40 +94,40 @@ type fault struct {
 var faults = []fault{
 	{
 		name: "stopped", held: true,
-		inject: func(_ *cluster, v *node) { v.signal(syscall.SIGSTOP) },
-		heal:   func(_ *cluster, v *node) { v.signal(syscall.SIGCONT) },
+		inject: func(c *cluster, v *node) { c.signal(v, syscall.SIGSTOP) },
+		heal:   func(c *cluster, v *node) { c.signal(v, syscall.SIGCONT) },
 	},
 	{
 		name: "killed", held: true,
-		inject: func(_ *cluster, v *node) { v.kill() },
+		inject: func(_ *cluster, v *node) { v.Kill() },
 		heal:   func(c *cluster, v *node) { c.restart(v) },
 	},
 	{name: "cut off fully", heal: mend, inject: func(_ *cluster, v *node) {
-		v.host.cutAll(hear)
-		v.host.cutAll(say)
+		v.Host.CutAll(lab.Hear)
+		v.Host.CutAll(lab.Say)
 	}},
-	{name: "cut off one way", heal: mend, inject: func(_ *cluster, v *node) { v.host.cutAll(say) }},
+	{name: "cut off one way", heal: mend, inject: func(_ *cluster, v *node) { v.Host.CutAll(lab.Say) }},
 	{name: "cut from etcd", heal: mend, inject: func(c *cluster, v *node) { cut(v, c.etcdIPs()...) }},
 	{name: "cut from its peers", heal: mend, inject: func(c *cluster, v *node) { cut(v, c.others(v)...) }},
-	{name: "cut from the sink", heal: mend, lasts: 2 * sessionTTL, inject: func(c *cluster, v *node) { cut(v, c.sink.host.ip) }},
+	{name: "cut from the sink", heal: mend, lasts: 2 * lab.SessionTTL, inject: func(c *cluster, v *node) { cut(v, c.sink.Host.IP) }},
 	{name: "etcd's leader isolated", leader: true, inject: isolateLeader, heal: func(c *cluster, _ *node) {
 		for _, m := range c.etcd {
-			m.host.heal()
+			m.Host.Heal()
 		}
 	}},
 }
 
-func mend(_ *cluster, v *node) { v.host.heal() }
+func mend(_ *cluster, v *node) { v.Host.Heal() }
 
 func cut(v *node, ips ...string) {
-	v.host.cutFrom(hear, ips...)
-	v.host.cutFrom(say, ips...)
+	v.Host.CutFrom(lab.Hear, ips...)
+	v.Host.CutFrom(lab.Say, ips...)
 }
 
 func (c *cluster) etcdIPs() []string {
 	var out []string
 	for _, m := range c.etcd {
-		out = append(out, m.host.ip)
+		out = append(out, m.Host.IP)
 	}
 	return out
 }
@@ -133,7 +136,7 @@ func (c *cluster) others(but *node) []string {
 	var out []string
 	for _, n := range c.nodes {
 		if n != but {
-			out = append(out, n.host.ip)
+			out = append(out, n.Host.IP)
 		}
 	}
 	return out
@@ -142,18 +145,18 @@ func (c *cluster) others(but *node) []string {
 // isolateLeader cuts the member that leads from the other members, and from nobody else.
 func isolateLeader(c *cluster, _ *node) {
 	c.t.Helper()
-	eventually(c.t, "a member leads", func() error {
+	lab.Eventually(c.t, "a member leads", func() error {
 		for _, m := range c.etcd {
 			ctx, cancel := context.WithTimeout(c.t.Context(), time.Second)
-			status, err := m.client.Status(ctx, m.endpoint)
+			status, err := m.Client.Status(ctx, m.Endpoint)
 			cancel()
 			if err != nil || status.Leader != status.Header.MemberId {
 				continue
 			}
 			for _, other := range c.etcd {
 				if other != m {
-					m.host.cutFrom(hear, other.host.ip)
-					m.host.cutFrom(say, other.host.ip)
+					m.Host.CutFrom(lab.Hear, other.Host.IP)
+					m.Host.CutFrom(lab.Say, other.Host.IP)
 				}
 			}
 			return nil

@@ -11,6 +11,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"fencerow/integration/judge"
+	"fencerow/integration/lab"
 )
 
 // letters begin the keys of the source: one span each.
@@ -64,7 +65,7 @@ func (w *writers) write(ctx context.Context, i int, letter string, interval time
 
 // do makes one change and logs it. It is never cut short by the end of the run, so that its answer is known.
 func (w *writers) do(key, value string, remove bool) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(w.t.Context()), waitMax)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(w.t.Context()), lab.WaitMax)
 	defer cancel()
 	entry := judge.Put{Key: key, Value: value}
 	if remove {

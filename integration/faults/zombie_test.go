@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"fencerow/integration/history"
+	"fencerow/integration/lab"
 )
 
 // A build without the fence of the etcd sink's writes corrupts the target, in the case that the other tests live on: a
@@ -29,7 +30,7 @@ func TestAStoppedProcessThatWakesIsRefusedByTheSink(t *testing.T) {
 func zombie(t *testing.T, program string) []string {
 	t.Helper()
 	t.Parallel()
-	with := &shared{source: startEtcd(t, "source", 1)[0], sink: startEtcd(t, "sink", 1)[0]}
+	with := &shared{source: lab.StartEtcd(t, binary, "source", 1)[0], sink: lab.StartEtcd(t, binary, "sink", 1)[0]}
 	c := newCluster(t, with, "z", 1, 1)
 	c.binary = program
 	c.startNodes()
@@ -43,18 +44,18 @@ func zombie(t *testing.T, program string) []string {
 	heir := c.nodes[1]
 	c.restart(heir)
 	c.nodes = []*node{heir, victim} // who is asked first
-	c.awaitReady(heir)
+	heir.AwaitReady()
 	keys, last := c.writers.probe()
-	eventually(t, "the heir brings what is new", func() error { return c.arrived(keys, last) })
-	held.release()
+	lab.Eventually(t, "the heir brings what is new", func() error { return c.arrived(keys, last) })
+	held.Release()
 	cont(c, victim)
 	var late *history.Call
-	eventually(t, "the held write is answered", func() error {
+	lab.Eventually(t, "the held write is answered", func() error {
 		var err error
-		late, err = c.answered(victim, held.detail)
+		late, err = c.answered(victim, held.Detail)
 		return err
 	})
-	victim.kill() // before it has anything to claim as another node
+	victim.Kill() // before it has anything to claim as another node
 	log := c.finish()
 	objections := c.targets(log)
 	w := c.world(log, c.cat())
@@ -72,7 +73,7 @@ func zombie(t *testing.T, program string) []string {
 
 // answered finds the write that was held in what its process wrote, when it was answered.
 func (c *cluster) answered(n *node, detail string) (*history.Call, error) {
-	p, err := history.ReadFile(n.name, n.histories[len(n.histories)-1])
+	p, err := history.ReadFile(n.Name, n.histories[len(n.histories)-1])
 	if err != nil {
 		return nil, err
 	}
@@ -82,5 +83,5 @@ func (c *cluster) answered(n *node, detail string) (*history.Call, error) {
 			return call, nil // the last under that claim: it was held until nobody else wrote under it
 		}
 	}
-	return nil, fmt.Errorf("it is not in the history of %s", n.name)
+	return nil, fmt.Errorf("it is not in the history of %s", n.Name)
 }
