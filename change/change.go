@@ -5,12 +5,14 @@ import "time"
 // Op is what a change did. The zero value is invalid.
 type Op uint8
 
-// The operations. OpRead is a row of a snapshot.
+// The operations. OpRead is a row of a snapshot. OpTruncate takes all rows of a table away, or those of the part of it that a
+// span holds: Key is where that part begins, and there are no rows.
 const (
 	OpRead Op = iota + 1
 	OpCreate
 	OpUpdate
 	OpDelete
+	OpTruncate
 )
 
 // String returns the operation as the json codec writes it.
@@ -24,6 +26,8 @@ func (o Op) String() string {
 		return "update"
 	case OpDelete:
 		return "delete"
+	case OpTruncate:
+		return "truncate"
 	default:
 		return "invalid"
 	}
@@ -39,7 +43,21 @@ type Change struct {
 	Table      string    // empty where the source has none
 	Key        []byte
 	Before     Row // nil where it is not known
-	After      Row // nil for OpDelete
+	After      Row // nil for OpDelete and OpTruncate
+}
+
+// Moved returns the key that a row had before an update that gave it another one. A source makes a delete and a create of
+// such an update, but can't where it does not know the whole row.
+func (c *Change) Moved() (from []byte, moved bool) {
+	if c.Op != OpUpdate {
+		return nil, false
+	}
+	before, ok := c.Before.(*Tuple)
+	if !ok || !before.KeyOnly {
+		return nil, false
+	}
+	start, _ := TableSpan(before.Of.Schema, before.Of.Name)
+	return AppendKey(start, before.Of, before.Cells), true
 }
 
 // Row is the content of a row, in the source's column order.

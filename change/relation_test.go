@@ -83,6 +83,23 @@ func TestATupleYieldsWhatIsKnown(t *testing.T) {
 	require.Positive(t, row.Size())
 }
 
+func TestARowThatMovedSaysWhereFrom(t *testing.T) {
+	of := &change.Relation{Schema: "public", Name: "a", Columns: []change.Column{{Name: "id", Kind: change.KindInt, Key: 1}, {Name: "large"}}}
+	old := &change.Tuple{Of: of, Cells: [][]byte{[]byte("7"), nil}, KeyOnly: true}
+	update := change.Change{Op: change.OpUpdate, Before: old}
+	from, moved := update.Moved()
+	require.True(t, moved)
+	require.Equal(t, key(change.KindInt, "7"), from)
+	for _, other := range []change.Change{
+		{Op: change.OpDelete, Before: old},
+		{Op: change.OpUpdate},
+		{Op: change.OpUpdate, Before: &change.Tuple{Of: of, Cells: old.Cells}},
+	} {
+		_, moved := other.Moved()
+		require.False(t, moved)
+	}
+}
+
 func FuzzTableKey(f *testing.F) {
 	f.Add([]byte("public.a:0000000000000000007"))
 	f.Add([]byte("a%2Eb.c:x\x00y"))

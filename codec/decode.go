@@ -194,7 +194,7 @@ func (d *decoder) complete() error {
 }
 
 func parseOp(text string) (change.Op, error) {
-	for _, op := range []change.Op{change.OpRead, change.OpCreate, change.OpUpdate, change.OpDelete} {
+	for _, op := range []change.Op{change.OpRead, change.OpCreate, change.OpUpdate, change.OpDelete, change.OpTruncate} {
 		if op.String() == text {
 			return op, nil
 		}

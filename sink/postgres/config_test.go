@@ -20,33 +20,6 @@ func config(t *testing.T, text string, options changefeed.Options) Config {
 	}
 }
 
-func TestTheEnvironmentDoesNotChangeWhereASinkConnects(t *testing.T) {
-	for name, value := range map[string]string{
-		"PGHOST": "elsewhere", "PGPORT": "1", "PGUSER": "mallory", "PGPASSWORD": "guess", "PGDATABASE": "other", "PGSSLMODE": "verify-full",
-		"PGSSLROOTCERT": "/nonexistent", "PGOPTIONS": "-c fsync=off", "PGAPPNAME": "else", "PGTARGETSESSIONATTRS": "standby",
-	} {
-		t.Setenv(name, value)
-	}
-	t.Setenv("PW", "s3cret")
-	got, err := target(config(t, "postgres://copy:${env:PW}@db1:5433,db2/shop", nil))
-	require.NoError(t, err)
-	require.Equal(t, "db1", got.Host)
-	require.Equal(t, uint16(5433), got.Port)
-	require.Equal(t, "copy", got.User)
-	require.Equal(t, "s3cret", got.Password)
-	require.Equal(t, "shop", got.Database)
-	require.Nil(t, got.TLSConfig)
-	require.Len(t, got.Fallbacks, 1)
-	require.Equal(t, "db2", got.Fallbacks[0].Host)
-	require.NotNil(t, got.ValidateConnect, "of several hosts the one that takes writes")
-}
-
-func TestAServiceFileIsNotObeyed(t *testing.T) {
-	t.Setenv("PGSERVICE", "elsewhere")
-	_, err := target(config(t, "postgres://copy@db1/shop", nil))
-	require.Contains(t, changefeed.AsFault(err, "").Cure, "PGSERVICE")
-}
-
 func TestWhatCannotBeASinkIsRefused(t *testing.T) {
 	for text, options := range map[string]changefeed.Options{
 		"postgres://copy@db/shop?sslmode=disable": nil,
