@@ -64,8 +64,13 @@ func TestNamesKeepTheirTablesApart(t *testing.T) {
 
 func TestATupleYieldsWhatIsKnown(t *testing.T) {
 	of := &change.Relation{Schema: "public", Name: "a", Columns: []change.Column{
-		{Name: "id", Kind: change.KindInt, Key: 1}, {Name: "f", Kind: change.KindFloat}, {Name: "b", Kind: change.KindBool},
-		{Name: "raw", Kind: change.KindBytes}, {Name: "text"}, {Name: "none"}, {Name: "large"},
+		{Name: "id", Kind: change.KindInt, Key: 1},
+		{Name: "f", Kind: change.KindFloat},
+		{Name: "b", Kind: change.KindBool},
+		{Name: "raw", Kind: change.KindBytes},
+		{Name: "text"},
+		{Name: "none"},
+		{Name: "large"},
 	}}
 	row := &change.Tuple{
 		Of: of, Cells: [][]byte{[]byte("7"), []byte("NaN"), []byte("t"), []byte(`\x00ff`), []byte("x"), nil, nil},

@@ -60,21 +60,22 @@ func appendKeyCell(dst []byte, kind Kind, cell []byte) []byte {
 	if negative {
 		dst = append(dst, '-')
 	}
+	from := len(dst)
 	for range keyDigits - len(digits) {
-		dst = append(dst, keyDigit('0', negative))
+		dst = append(dst, '0')
 	}
-	for _, digit := range digits {
-		dst = append(dst, keyDigit(digit, negative))
+	dst = append(dst, digits...)
+	if negative {
+		turnDigits(dst[from:])
 	}
 	return dst
 }
 
-// keyDigit turns the digits of what is negative around, so that more is less.
-func keyDigit(digit byte, negative bool) byte {
-	if negative {
-		return '0' + '9' - digit
+// turnDigits turns the digits of what is negative around, so that more is less; and back.
+func turnDigits(digits []byte) {
+	for i, digit := range digits {
+		digits[i] = '0' + '9' - digit
 	}
-	return digit
 }
 
 // TableKey is a key, or a border between keys, taken apart.
@@ -117,9 +118,9 @@ func KeyCell(kind Kind, value string) (string, bool) {
 		if text[i] < '0' || text[i] > '9' {
 			return "", false
 		}
-		text[i] = keyDigit(text[i], negative)
 	}
 	if negative {
+		turnDigits(text)
 		text = append([]byte("-"), text...)
 	}
 	n, err := strconv.ParseInt(string(text), 10, 64)
