@@ -81,7 +81,7 @@ var (
 // Present implements [sqlsink.Dialect].
 func (dialect) Present() sqlsink.Statement {
 	return sqlsink.Statement{Rows: true, Text: "SELECT table_name FROM information_schema.tables WHERE table_schema = DATABASE() " +
-		"AND table_name IN ('fencerow_heads', 'fencerow_claims', 'fencerow_targets', 'fencerow_syncs')"}
+		"AND table_name IN ('fencerow_heads', 'fencerow_claims', 'fencerow_targets', 'fencerow_syncs', 'fencerow_tables')"}
 }
 
 // Setup implements [sqlsink.Dialect].
@@ -104,6 +104,11 @@ func (dialect) Setup() []sqlsink.Statement {
 		`CREATE TABLE IF NOT EXISTS fencerow_syncs (
 			head bigint NOT NULL, position bigint unsigned NOT NULL, epoch bigint NOT NULL, seq bigint NOT NULL,
 			recorded timestamp NOT NULL DEFAULT CURRENT_TIMESTAMP, PRIMARY KEY (head, position)) ENGINE = InnoDB`,
+		`CREATE TABLE IF NOT EXISTS fencerow_tables (
+			head bigint NOT NULL, source varchar(255) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
+			target varchar(255) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL, relation longtext CHARACTER SET utf8mb4 NOT NULL,
+			position bigint unsigned NOT NULL, position_index bigint NOT NULL, fresh tinyint NOT NULL,
+			altered longtext CHARACTER SET utf8mb4, PRIMARY KEY (head, source)) ENGINE = InnoDB`,
 	} {
 		out = append(out, sqlsink.Statement{Text: text})
 	}

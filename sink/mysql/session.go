@@ -205,8 +205,13 @@ func cell(value driver.Value) string {
 	}
 }
 
-// Commit implements [sqlsink.Session].
-func (s *session) Commit(ctx context.Context) error {
+// Commit implements [sqlsink.Session]. How many rows a statement touched is looked at before the commit is sent.
+func (s *session) Commit(ctx context.Context, statements ...sqlsink.Statement) error {
+	if len(statements) > 0 {
+		if _, err := s.Do(ctx, statements...); err != nil {
+			return err
+		}
+	}
 	_, err := s.conn.ExecContext(ctx, "COMMIT; "+waits(restMax), nil)
 	if err == nil {
 		return nil

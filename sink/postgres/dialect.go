@@ -109,7 +109,7 @@ func (dialect) Holds(kind sqlsink.ColumnKind) *regexp.Regexp {
 // Present implements [sqlsink.Dialect].
 func (dialect) Present() sqlsink.Statement {
 	return sqlsink.Statement{Rows: true, Text: "SELECT tablename FROM pg_catalog.pg_tables WHERE schemaname = '" + schema +
-		"' AND tablename IN ('heads', 'claims', 'targets', 'syncs')"}
+		"' AND tablename IN ('heads', 'claims', 'targets', 'syncs', 'tables')"}
 }
 
 // Setup implements [sqlsink.Dialect].
@@ -132,6 +132,10 @@ func (dialect) Setup() []sqlsink.Statement {
 		`CREATE TABLE IF NOT EXISTS fencerow.syncs (
 			head bigint NOT NULL, position numeric(20) NOT NULL, epoch bigint NOT NULL, seq bigint NOT NULL,
 			recorded timestamptz NOT NULL DEFAULT now(), PRIMARY KEY (head, position))`,
+		`CREATE TABLE IF NOT EXISTS fencerow.tables (
+			head bigint NOT NULL, source text NOT NULL, target text NOT NULL, relation text NOT NULL,
+			position numeric(20) NOT NULL, position_index bigint NOT NULL, fresh boolean NOT NULL, altered text,
+			PRIMARY KEY (head, source))`,
 	} {
 		out = append(out, sqlsink.Statement{Text: text})
 	}

@@ -1,11 +1,13 @@
 package postgres
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -80,50 +82,95 @@ func connect(ctx context.Context, config *pgconn.Config, name string) (*session,
 // Backend implements [sqlsink.Session]: the process and when it started, since numbers of processes come again.
 func (s *session) Backend() string { return s.backend }
 
-// Do implements [sqlsink.Session], in one message.
+// Do implements [sqlsink.Session], in one message, and in one more for each statement of bulk.
 func (s *session) Do(ctx context.Context, statements ...sqlsink.Statement) ([]sqlsink.Result, error) {
+	out := make([]sqlsink.Result, 0, len(statements))
+	for len(statements) > 0 {
+		n := slices.IndexFunc(statements, func(statement sqlsink.Statement) bool { return statement.Data != nil })
+		var results []sqlsink.Result
+		var err error
+		switch n {
+		case 0:
+			n, results = 1, make([]sqlsink.Result, 1)
+			err = s.bulk(ctx, statements[0])
+		case -1:
+			n = len(statements)
+			fallthrough
+		default:
+			results, _, err = s.batch(ctx, statements[:n])
+		}
+		if refused, ok := errors.AsType[*sqlsink.Refused](err); ok {
+			refused.Statement += len(out)
+		}
+		if err != nil {
+			return nil, err
+		}
+		out, statements = append(out, results...), statements[n:]
+	}
+	return out, nil
+}
+
+// bulk copies rows.
+func (s *session) bulk(ctx context.Context, statement sqlsink.Statement) error {
+	if _, err := s.conn.CopyFrom(ctx, bytes.NewReader(statement.Data), statement.Text); err != nil {
+		return refusal(err, 0)
+	}
+	return nil
+}
+
+// batch sends statements in one message, and returns how the last of them was answered.
+func (s *session) batch(ctx context.Context, statements []sqlsink.Statement) ([]sqlsink.Result, pgconn.CommandTag, error) {
 	var batch pgconn.Batch
 	for _, statement := range statements {
 		text := numbered(statement.Text)
 		if statement.One { // fence:F23 postgres
-			text = one(text)
+			text = touches(text, 1)
+		} else if statement.Touches > 0 {
+			text = touches(text, statement.Touches)
 		}
 		values, formats := arguments(statement.Args)
 		batch.ExecParams(text, values, nil, formats, nil)
 	}
 	reader := s.conn.ExecBatch(ctx, &batch)
 	out := make([]sqlsink.Result, 0, len(statements))
+	var last pgconn.CommandTag
 	for reader.NextResult() {
 		rows := reader.ResultReader()
 		var result sqlsink.Result
 		for rows.NextRow() {
 			result.Rows = append(result.Rows, cells(rows.Values()))
 		}
-		if _, err := rows.Close(); err != nil {
-			return nil, errors.Join(s.refused(err, statements, len(out)), ignored(reader.Close()))
+		tag, err := rows.Close()
+		if err != nil {
+			return nil, last, errors.Join(s.refused(err, statements, len(out)), ignored(reader.Close()))
 		}
-		out = append(out, result)
+		out, last = append(out, result), tag
 	}
 	if err := reader.Close(); err != nil {
-		return nil, s.refused(err, statements, len(out))
+		return nil, last, s.refused(err, statements, len(out))
 	}
-	return out, nil
+	return out, last, nil
 }
 
 // ignored drops the error of a batch's end, which repeats that of its statement.
 func ignored(error) error { return nil }
 
-// one makes a statement fail on the server, with all that is sent behind it, unless it touches exactly one row.
-func one(text string) string {
-	return "WITH touched AS (" + text + " RETURNING 1) SELECT 1 / (CASE count(*) WHEN 1 THEN 1 ELSE 0 END) FROM touched"
+// touches makes a statement fail on the server, with all that is sent behind it, unless it touches exactly n rows.
+func touches(text string, n int) string {
+	return "WITH touched AS (" + text + " RETURNING 1) SELECT 1 / (CASE count(*) WHEN " + strconv.Itoa(n) + " THEN 1 ELSE 0 END) FROM touched"
 }
 
 const divisionByZero = "22012"
 
 func (s *session) refused(err error, statements []sqlsink.Statement, at int) error {
 	answer, ok := errors.AsType[*pgconn.PgError](err)
-	if ok && at < len(statements) && statements[at].One && answer.Code == divisionByZero {
-		return sqlsink.ErrNotOne
+	if ok && at < len(statements) && answer.Code == divisionByZero {
+		switch {
+		case statements[at].One:
+			return sqlsink.ErrNotOne
+		case statements[at].Touches > 0:
+			return &sqlsink.Refused{Statement: at, Reason: sqlsink.RefusedGone, Err: errors.New("postgres: a row that is updated is not there")}
+		}
 	}
 	return refusal(err, at)
 }
@@ -201,18 +248,29 @@ func cells(values [][]byte) []string {
 	return out
 }
 
-// Commit implements [sqlsink.Session].
-func (s *session) Commit(ctx context.Context) error {
-	results, err := s.conn.Exec(ctx, "COMMIT").ReadAll()
+// Commit implements [sqlsink.Session]. What is left to do goes in the same message as COMMIT: the first statement that fails
+// has the server pass over all that stand behind it, COMMIT too.
+func (s *session) Commit(ctx context.Context, statements ...sqlsink.Statement) error {
+	var bulk []sqlsink.Statement
+	for i := len(statements); i > 0; i-- {
+		if statements[i-1].Data != nil {
+			bulk, statements = statements[:i], statements[i:]
+			break
+		}
+	}
+	if _, err := s.Do(ctx, bulk...); err != nil {
+		return err
+	}
+	_, tag, err := s.batch(ctx, append(slices.Clone(statements), sqlsink.Statement{Text: "COMMIT"}))
 	if err != nil {
 		answer, ok := errors.AsType[*pgconn.PgError](err)
 		// A connection that is ended while it commits may have committed.
-		if ok && answer.Severity == "ERROR" && !strings.HasPrefix(answer.Code, "57") && !strings.HasPrefix(answer.Code, "08") {
-			return refusal(err, 0)
+		if errors.Is(err, sqlsink.ErrNotOne) || ok && answer.Severity == "ERROR" && !strings.HasPrefix(answer.Code, "57") && !strings.HasPrefix(answer.Code, "08") {
+			return err
 		}
 		return fmt.Errorf("postgres: commit: %w: %w", fence.ErrUnknown, err)
 	}
-	if len(results) != 1 || results[0].CommandTag.String() != "COMMIT" {
+	if tag.String() != "COMMIT" {
 		return &sqlsink.Refused{Err: errors.New("postgres: the transaction had failed and was rolled back")}
 	}
 	return nil

@@ -36,7 +36,7 @@ func (s *Sink) failed(doing string, err error) error {
 		out.Detail, out.Cure = "takes no writes while we "+doing, "point the sink at the server that does"
 	case RefusedLocked:
 		out.Detail, out.Cure = "has something locked for too long while we "+doing, "look for a transaction that is open there; it is tried again"
-	case RefusedRow:
+	case RefusedRow, RefusedGone:
 		out.Detail, out.Cure = "refuses a row while we "+doing, "look at the reason"
 	case RefusedOther, RefusedRace, RefusedDuplicate:
 		out.Detail, out.Cure = "does not answer as it should while we "+doing, "check that it runs and can be reached from this node"

@@ -14,8 +14,13 @@ type Statement struct {
 	// One says that the statement has to touch exactly one row. If it does not, nothing that follows it is done, and
 	// [Session.Do] returns [ErrNotOne].
 	One bool
+	// Touches says that the statement has to touch so many rows, if it is not 0. If it does not, the transaction can't be
+	// committed, and [Session.Do] returns [*Refused] with [RefusedGone].
+	Touches int
 	// Rows says that the statement returns rows.
 	Rows bool
+	// Data is what a statement of bulk reads: COPY … FROM STDIN, or LOAD DATA LOCAL. It is sent in a message of its own.
+	Data []byte
 }
 
 // Array is one argument that holds a cell of each of many rows.
@@ -35,9 +40,9 @@ type Session interface {
 	// server refused it, [ErrNotOne], or any other error if it did not answer. Nothing is committed by it that is not in
 	// a transaction; a transaction that it left open is ended by Do of ROLLBACK, or by Close.
 	Do(ctx context.Context, statements ...Statement) ([]Result, error)
-	// Commit ends the transaction. An error that is a [*Refused] says that it was not committed, any other one that this
-	// is not known.
-	Commit(ctx context.Context) error
+	// Commit does what is left to do in the transaction, as Do does, and ends it, if the server allows in the same round trip.
+	// An error that is a [*Refused] or [ErrNotOne] says that it was not committed, any other one that this is not known.
+	Commit(ctx context.Context, statements ...Statement) error
 	// Backend names this connection in the target, so that others can end it.
 	Backend() string
 	// End ends another connection by its name, with the transaction that it has open. One that is gone already is nil.
@@ -63,6 +68,7 @@ const (
 	RefusedRow              // the row can't be stored: its size, its type, a constraint
 	RefusedFull             // no space
 	RefusedReadOnly         // the server takes no writes
+	RefusedGone             // a row that was to be updated is not there
 )
 
 // Refused is a server's refusal of one statement.
@@ -128,6 +134,9 @@ const (
 
 // ours are the tables that this package keeps in a target.
 func ours() []string { return []string{"heads", "claims", "targets", "syncs"} }
+
+// oursForTables is one more, which only changefeeds of tables need: what is known of each table that they write.
+const oursForTables = "tables"
 
 func begin() Statement    { return Statement{Text: "BEGIN"} }
 func rollback() Statement { return Statement{Text: "ROLLBACK"} }

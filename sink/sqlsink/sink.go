@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"go.uber.org/zap"
@@ -23,6 +24,7 @@ type Config struct {
 	// Open connects to the target. The name says what the connection is for, and is shown there.
 	Open     func(ctx context.Context, name string) (Session, error)
 	Dialect  Dialect
+	Tables   Tables // how rows of tables are written; nil: the source has key-value pairs
 	Settings Settings
 	Name     string // the target as people are shown it in faults
 	Identity sink.Identity
@@ -116,13 +118,17 @@ func (s *Sink) shown(doing string, err error) error {
 	return s.failed(doing, err)
 }
 
-// commit ends a transaction. An answer that is lost is [fence.ErrUnknown].
-func (s *Sink) commit(ctx context.Context, session Session, doing string) error {
+// commit does what is left to do in a transaction, and ends it. An answer that is lost is [fence.ErrUnknown].
+func (s *Sink) commit(ctx context.Context, session Session, doing string, statements ...Statement) error {
 	if failpoint.On {
+		if _, err := session.Do(ctx, statements...); err != nil { // who is held there has everything done but the commit
+			return err
+		}
+		statements = nil
 		ctx = failpoint.Hold(ctx, failpoint.Commit, func() string { return doing + " of " + s.config.Identity.Changefeed.String() })
 	}
-	err := session.Commit(ctx)
-	if _, refused := errors.AsType[*Refused](err); err == nil || refused {
+	err := session.Commit(ctx, statements...)
+	if _, refused := errors.AsType[*Refused](err); err == nil || refused || errors.Is(err, ErrNotOne) {
 		return err
 	}
 	return fmt.Errorf("sink sql: commit: %w: %w", err, fence.ErrUnknown)
@@ -147,11 +153,25 @@ func (s *Sink) Raise(ctx context.Context, epoch fence.Epoch, known sink.Known) e
 // setup makes our tables. It asks first, so that a user who may not create anything can use what is there.
 func (s *Sink) setup(ctx context.Context, session Session) error {
 	results, err := session.Do(ctx, s.config.Dialect.Present())
-	if err != nil || len(results[0].Rows) == len(ours()) {
+	if err != nil || s.complete(results[0].Rows) {
 		return err
 	}
 	_, err = session.Do(ctx, s.config.Dialect.Setup()...)
 	return err
+}
+
+// complete reports whether all tables of ours that are needed are among those which are there.
+func (s *Sink) complete(present [][]string) bool {
+	needed := ours()
+	if s.config.Tables != nil {
+		needed = append(needed, oursForTables)
+	}
+	for _, name := range needed {
+		if !slices.ContainsFunc(present, func(row []string) bool { return len(row) > 0 && strings.HasSuffix(row[0], name) }) {
+			return false
+		}
+	}
+	return true
 }
 
 // raise stores the head that follows the one that is there.

@@ -94,12 +94,7 @@ func (w *writer) write(ctx context.Context, batch sink.Batch) error {
 	if err != nil {
 		return err
 	}
-	err = w.sink.again(ctx, w.session, "write", func() error {
-		if err := w.transact(ctx, move, data); err != nil {
-			return err
-		}
-		return w.sink.commit(ctx, w.session, "write")
-	})
+	err = w.sink.again(ctx, w.session, "write", func() error { return w.commit(ctx, append([]Statement{begin(), move}, data...)) })
 	switch reasonOf(err) {
 	case RefusedRow, RefusedDuplicate:
 		return w.find(ctx, batch.Changes, move, err)
@@ -111,9 +106,14 @@ func (w *writer) write(ctx context.Context, batch sink.Batch) error {
 	return err
 }
 
-// transact begins a transaction: the claim's row first, then the data. It leaves it open.
-func (w *writer) transact(ctx context.Context, move Statement, data []Statement) error {
-	_, err := w.session.Do(ctx, append([]Statement{begin(), move}, data...)...)
+// commit does what is left of a data transaction, and ends it. The claim's row comes before all data: if it is not there,
+// nothing that follows happens.
+func (w *writer) commit(ctx context.Context, statements []Statement) error {
+	return w.compared(w.sink.commit(ctx, w.session, "write", statements...))
+}
+
+// compared says what it means that the claim's row was not found.
+func (w *writer) compared(err error) error {
 	if errors.Is(err, ErrNotOne) {
 		return superseded(w.n)
 	}
@@ -125,7 +125,8 @@ func (w *writer) find(ctx context.Context, changes []change.Change, move Stateme
 	if _, err := w.session.Do(ctx, rollback()); err != nil {
 		return w.sink.failed("roll back", err)
 	}
-	if err := w.transact(ctx, move, nil); err != nil {
+	if _, err := w.session.Do(ctx, begin(), move); err != nil {
+		err = w.compared(err)
 		return w.sink.shown("look for the change that is refused", err)
 	}
 	for i := range changes {

@@ -106,7 +106,10 @@ type gated struct {
 }
 
 // Commit implements [sqlsink.Session].
-func (s *gated) Commit(ctx context.Context) error {
+func (s *gated) Commit(ctx context.Context, statements ...sqlsink.Statement) error {
+	if _, err := s.Do(ctx, statements...); err != nil { // everything is done but the commit
+		return err
+	}
 	s.gate.mu.Lock()
 	held := s.gate.hold
 	s.gate.mu.Unlock()
@@ -215,13 +218,27 @@ type cutter struct {
 }
 
 // Commit implements [sqlsink.Session].
-func (s *cutter) Commit(ctx context.Context) error {
+func (s *cutter) Commit(ctx context.Context, statements ...sqlsink.Statement) error {
 	s.arm()
-	return s.Session.Commit(ctx)
+	return s.Session.Commit(ctx, statements...)
 }
 
-// cutBytesMax is more than a commit and its answer take.
-const cutBytesMax = 200
+const (
+	// cutBytesMax is more than a commit, with the statements that go with it, and its answer take.
+	cutBytesMax = 5000
+	// cutClose is how many bytes at the end of an exchange, where the commit is, are cut one by one. Before them nothing was
+	// asked to be committed: every cutEvery-th has to do.
+	cutClose = 200
+	cutEvery = 19
+)
+
+// cutAt returns the next place to cut at, of an exchange of so many bytes.
+func cutAt(last, size int) int {
+	if last+cutEvery < size-cutClose {
+		return last + cutEvery
+	}
+	return max(last+1, size-cutClose, 0)
+}
 
 // testCut: whatever is lost of the exchange of a commit, the next claim knows whether it happened.
 func testCut(t *testing.T, h Harness, way direction) {
@@ -231,8 +248,9 @@ func testCut(t *testing.T, h Harness, way direction) {
 	require.NoError(t, direct.Raise(t.Context(), 2, sink.KnownNothing))
 	var want []string
 	seq, at, committed, undone := fence.Seq(0), change.Position(1), 0, 0
-	for bytes := 0; ; bytes++ {
-		require.Less(t, bytes, cutBytesMax)
+	size := 0 // of the exchange, when it is not cut
+	for bytes := cutBytesMax; ; bytes = cutAt(bytes, size) {
+		require.LessOrEqual(t, bytes, cutBytesMax)
 		armed := false
 		cut := target.Open(t, me(), Way{Host: proxy.host(), Options: logOptions(), Wrap: func(session sqlsink.Session) sqlsink.Session {
 			return &cutter{Session: session, arm: func() {
@@ -246,6 +264,14 @@ func testCut(t *testing.T, h Harness, way direction) {
 		require.Equal(t, at, w.Pieces()[0].Mark.Position)
 		armed = true
 		err := w.Write(t.Context(), upTo(at+1))
+		if size == 0 {
+			require.NoError(t, err)
+			at++
+			want = append(want, string(put(at).Key))
+			size, bytes = proxy.passed(bytes), -cutEvery
+			require.NoError(t, w.Close())
+			continue
+		}
 		if !proxy.wasCut() {
 			require.NoError(t, err)
 			break

@@ -71,6 +71,13 @@ func (p *proxy) cutAfter(at direction, bytes int) {
 	p.armed, p.at, p.left, p.cut = true, at, bytes, false
 }
 
+// passed returns how many bytes went by since it was armed with more than that.
+func (p *proxy) passed(armed int) int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return armed - p.left
+}
+
 // wasCut reports whether it came to the cut.
 func (p *proxy) wasCut() bool {
 	p.mu.Lock()

@@ -93,7 +93,7 @@ func (d *dying) Do(ctx context.Context, statements ...sqlsink.Statement) ([]sqls
 }
 
 // Commit implements [sqlsink.Session].
-func (d *dying) Commit(ctx context.Context) error {
+func (d *dying) Commit(ctx context.Context, statements ...sqlsink.Statement) error {
 	c := d.node
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -102,12 +102,12 @@ func (d *dying) Commit(ctx context.Context) error {
 	case c.fired:
 		return errCrashed
 	case c.count < c.crash.At:
-		return d.Session.Commit(ctx)
+		return d.Session.Commit(ctx, statements...)
 	}
 	c.fired = true
 	err := errCrashed
 	if c.crash.When == sinktest.AfterEffect {
-		err = errors.Join(err, d.Session.Commit(ctx))
+		err = errors.Join(err, d.Session.Commit(ctx, statements...))
 	}
 	return fmt.Errorf("%w: %w", err, fence.ErrUnknown)
 }
