@@ -221,8 +221,8 @@ func array(in sqlsink.Array) []byte {
 			out = binary32(out, math.MaxUint32) // NULL
 			continue
 		}
-		bytes := bytesOf(cell)
-		out = append(binary32(out, uint32(len(bytes))), bytes...)
+		value := bytesOf(cell)
+		out = append(binary32(out, uint32(len(value))), value...)
 	}
 	return out
 }

@@ -1,10 +1,6 @@
 package sqlsink
 
-import (
-	"slices"
-
-	"fencerow/change"
-)
+import "fencerow/change"
 
 // TableName is where rows of a source's table go, as names without quotes.
 type TableName struct {
@@ -36,15 +32,6 @@ type TableColumn struct {
 	Null      bool
 	Default   bool // a row that leaves it out has a value for it
 	Generated bool // the target computes it, and takes no value
-}
-
-// column returns the column of a name; nil if there is none.
-func (t *Table) column(name string) *TableColumn {
-	at := slices.IndexFunc(t.Columns, func(c TableColumn) bool { return c.Name == name })
-	if at < 0 {
-		return nil
-	}
-	return &t.Columns[at]
 }
 
 // Bound is a column of the target, and the one of the source that it takes its values from.

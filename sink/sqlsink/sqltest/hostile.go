@@ -240,6 +240,20 @@ func cutAt(last, size int) int {
 	return max(last+1, size-cutClose, 0)
 }
 
+// happened says what a new claim knows of the write after a position, which returned err, and does it if it did not happen.
+func happened(t *testing.T, again sink.Writer, at change.Position, err error) bool {
+	t.Helper()
+	mark := again.Pieces()[0].Mark.Position
+	if mark == at {
+		require.Error(t, err)
+		require.NoError(t, again.Write(t.Context(), upTo(at+1)))
+	} else {
+		require.Equal(t, at+1, mark, "a position that nobody wrote")
+	}
+	require.NoError(t, again.Close())
+	return mark != at
+}
+
 // testCut: whatever is lost of the exchange of a commit, the next claim knows whether it happened.
 func testCut(t *testing.T, h Harness, way direction) {
 	target := h.New(t)
@@ -282,23 +296,15 @@ func testCut(t *testing.T, h Harness, way direction) {
 			require.Equal(t, err, w.Write(t.Context(), upTo(at+2)), "a writer that failed is done with")
 		}
 		seq++
-		again := claim(t, direct, whole(2, seq))
-		switch again.Pieces()[0].Mark.Position {
-		case at + 1:
+		if happened(t, claim(t, direct, whole(2, seq)), at, err) {
 			committed++
-		case at:
+		} else {
 			undone++
-			require.Error(t, err)
-			require.NoError(t, again.Write(t.Context(), upTo(at+1)))
-		default:
-			require.Fail(t, "a position that nobody wrote", "%v", again.Pieces())
 		}
-		require.NoError(t, again.Close())
 		at++
 		want = append(want, string(put(at).Key))
 	}
-	want = append(want, string(put(at+1).Key))
-	require.Equal(t, want, target.Log(t))
+	require.Equal(t, append(want, string(put(at+1).Key)), target.Log(t))
 	t.Logf("%d cuts: %d were committed, %d were not", committed+undone, committed, undone)
 	if way == toServer {
 		require.Positive(t, undone)
