@@ -17,9 +17,10 @@ const (
 	prefix = "/16"
 	// Addr is that of the tests, which no cut concerns.
 	Addr = "10.77.0.1"
-	// Apart is another address of the tests, which a host that is cut off does not reach.
-	Apart = "10.77.0.2"
 )
+
+// Apart returns another address of the tests, of three, which a host that is cut off does not reach.
+func Apart(n int) string { return fmt.Sprintf("10.77.0.%d", 1+n) }
 
 // insideEnv says that this process is in namespaces of its own, and names the folder of what was made before.
 const insideEnv = "FENCEROW_LAB_INSIDE"
@@ -107,7 +108,8 @@ func enter() error {
 	}
 	for _, command := range []string{
 		"link set lo up", "link add " + bridge + " type bridge", "addr add " + Addr + prefix + " dev " + bridge,
-		"addr add " + Apart + prefix + " dev " + bridge, "link set " + bridge + " up",
+		"addr add " + Apart(1) + prefix + " dev " + bridge, "addr add " + Apart(2) + prefix + " dev " + bridge,
+		"addr add " + Apart(3) + prefix + " dev " + bridge, "link set " + bridge + " up",
 	} {
 		if out, err := exec.Command("ip", strings.Fields(command)...).CombinedOutput(); err != nil { //nolint:gosec,noctx // at once
 			return fmt.Errorf("ip %s: %w: %s", command, err, out)

@@ -43,3 +43,17 @@ func TestAWaitThatEndsTellsTheLastError(t *testing.T) {
 	require.ErrorIs(t, err, never)
 	require.ErrorIs(t, err, context.Canceled)
 }
+
+// A fence that is not where it is looked for would leave a build fenced that is to show what happens without it.
+func TestAFenceIsTakenOutOnce(t *testing.T) {
+	fence := Fence{File: "f.go", Mark: "// fence:F23 x", Open: "if false {"}
+	got, err := fence.opened("a\n\tif stale { // fence:F23 x\nb")
+	require.NoError(t, err)
+	require.Equal(t, "a\nif false {\nb", got)
+	for _, text := range []string{"a\nb", "// fence:F23 x\n// fence:F23 x"} {
+		_, err := fence.opened(text)
+		require.ErrorContains(t, err, "not one")
+	}
+	_, err = overlaid("../..", t.TempDir(), Fences)
+	require.NoError(t, err)
+}

@@ -13,23 +13,28 @@ import (
 
 // StartPostgres starts a PostgreSQL. It does not sync its files: tests do not survive the machine. Its database is postgres.
 func StartPostgres(settings ...string) (*Server, error) {
+	return StartPostgresAt(loopback, settings...)
+}
+
+// StartPostgresAt is [StartPostgres] on another address of this machine's, for which everybody is trusted.
+func StartPostgresAt(ip string, settings ...string) (*Server, error) {
 	initdb, err := find("initdb", "postgresql", "/usr/lib/postgresql/*/bin/initdb")
 	if err != nil {
 		return nil, err
 	}
-	s, err := start("postgres", func(dir, port string, as *syscall.Credential) (*exec.Cmd, error) {
-		data := filepath.Join(dir, "data")
-		if err := run(as, dir, initdb, "--pgdata="+data, "--username=postgres", "--auth=trust", "--no-sync", "--encoding=UTF8", "--locale=C.UTF-8"); err != nil {
+	s, err := start("postgres", ip, func(at place) (*exec.Cmd, error) {
+		data := filepath.Join(at.dir, "data")
+		if err := run(at, initdb, "--pgdata="+data, "--username=postgres", "--auth=trust", "--no-sync", "--encoding=UTF8", "--locale=C.UTF-8"); err != nil {
 			return nil, err
 		}
-		if err := letInCertified(data); err != nil {
+		if err := letIn(data); err != nil {
 			return nil, err
 		}
 		args := []string{"-D", data}
 		for _, setting := range append([]string{
-			"listen_addresses=127.0.0.1", "port=" + port, "unix_socket_directories=", "max_connections=600", "fsync=off",
+			"listen_addresses=" + at.ip, "port=" + at.port, "unix_socket_directories=", "max_connections=600", "fsync=off",
 			"shared_buffers=64MB", "autovacuum=off", "deadlock_timeout=200ms",
-			"ssl=on", "ssl_ca_file=" + filepath.Join(dir, "ca.pem"), "ssl_cert_file=" + serverFile(dir, "pem"), "ssl_key_file=" + serverFile(dir, "key"),
+			"ssl=on", "ssl_ca_file=" + filepath.Join(at.dir, "ca.pem"), "ssl_cert_file=" + serverFile(at.dir, "pem"), "ssl_key_file=" + serverFile(at.dir, "key"),
 		}, settings...) {
 			args = append(args, "-c", setting)
 		}
@@ -50,14 +55,12 @@ func StartPostgres(settings ...string) (*Server, error) {
 	})
 }
 
-// letInCertified lets one user in with a certificate only.
-func letInCertified(data string) error {
-	path := filepath.Join(data, "pg_hba.conf")
-	rules, err := os.ReadFile(path)
-	if err == nil {
-		err = os.WriteFile(path, append([]byte("hostssl all "+Certified+" all cert\nhost all "+Certified+" all reject\n"), rules...), 0o600)
-	}
-	if err != nil {
+// letIn lets one user in with a certificate only, and everybody else who reaches the server: its address is one of this
+// machine's own.
+func letIn(data string) error {
+	const rules = "hostssl all " + Certified + " all cert\nhost all " + Certified + " all reject\n" +
+		"host all all all trust\nhost replication all all trust\n"
+	if err := os.WriteFile(filepath.Join(data, "pg_hba.conf"), []byte(rules), 0o600); err != nil {
 		return fmt.Errorf("dbtest: %w", err)
 	}
 	return nil

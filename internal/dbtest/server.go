@@ -34,8 +34,17 @@ type Server struct {
 	logs  bytes.Buffer
 }
 
+// loopback is where a server listens that is not told otherwise.
+const loopback = "127.0.0.1"
+
+// place is what a server is prepared with.
+type place struct {
+	dir, ip, port string
+	as            *syscall.Credential
+}
+
 // start makes a folder, lets prepare fill it, and runs the command that prepare returns.
-func start(owner string, prepare func(dir, port string, as *syscall.Credential) (*exec.Cmd, error)) (*Server, error) {
+func start(owner, ip string, prepare func(place) (*exec.Cmd, error)) (*Server, error) {
 	as, err := credential(owner)
 	if err != nil {
 		return nil, err
@@ -51,17 +60,17 @@ func start(owner string, prepare func(dir, port string, as *syscall.Credential) 
 	if err == nil {
 		s.Certs, err = certify(dir, as)
 	}
-	var port string
+	at := place{dir: dir, ip: ip, as: as}
 	if err == nil {
-		port, err = freePort()
+		at.port, err = freePort(ip)
 	}
 	if err == nil {
-		s.cmd, err = prepare(dir, port, as)
+		s.cmd, err = prepare(at)
 	}
 	if err != nil {
 		return nil, errors.Join(err, os.RemoveAll(dir))
 	}
-	s.Host = net.JoinHostPort("127.0.0.1", port)
+	s.Host = net.JoinHostPort(ip, at.port)
 	s.cmd.Stdout, s.cmd.Stderr = &s.logs, &s.logs
 	s.cmd.SysProcAttr = attributes(as)
 	if err := s.cmd.Start(); err != nil {
@@ -111,10 +120,10 @@ func attributes(as *syscall.Credential) *syscall.SysProcAttr {
 }
 
 // run runs a program that prepares a server.
-func run(as *syscall.Credential, dir, program string, args ...string) error {
+func run(at place, program string, args ...string) error {
 	cmd := exec.Command(program, args...)
-	cmd.Dir = dir
-	cmd.SysProcAttr = attributes(as)
+	cmd.Dir = at.dir
+	cmd.SysProcAttr = attributes(at.as)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("dbtest: %s: %w\n%s", program, err, out)
 	}
@@ -155,8 +164,8 @@ func find(program, install string, patterns ...string) (string, error) {
 	return path, nil
 }
 
-func freePort() (string, error) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+func freePort(ip string) (string, error) {
+	listener, err := net.Listen("tcp", net.JoinHostPort(ip, "0"))
 	if err != nil {
 		return "", fmt.Errorf("dbtest: %w", err)
 	}
