@@ -3,6 +3,7 @@ package change
 import (
 	"bytes"
 	"encoding/hex"
+	"slices"
 	"strconv"
 )
 
@@ -56,6 +57,11 @@ func (r *Relation) Keyed() bool {
 	return false
 }
 
+// keyColumn returns which column has that place in the key, from 1 on; -1: none.
+func (r *Relation) keyColumn(place int) int {
+	return slices.IndexFunc(r.Columns, func(c Column) bool { return c.Key == place })
+}
+
 // Tuple is a row of a table.
 type Tuple struct {
 	Of *Relation
@@ -81,11 +87,11 @@ func (t *Tuple) Columns(yield func(name string, value any) bool) {
 	}
 }
 
-// KeyColumns yields the columns of the key. A row without one yields nothing.
+// KeyColumns yields the columns of the key, in the key's order. A row without one yields nothing.
 func (t *Tuple) KeyColumns(yield func(name string, value any) bool) {
-	for i := range t.Of.Columns {
-		column := &t.Of.Columns[i]
-		if column.Key > 0 && !yield(column.Name, column.Kind.value(t.Cells[i])) {
+	for place := 1; ; place++ {
+		i := t.Of.keyColumn(place)
+		if i < 0 || !yield(t.Of.Columns[i].Name, t.Of.Columns[i].Kind.value(t.Cells[i])) {
 			return
 		}
 	}

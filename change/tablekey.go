@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 )
 
 // The key space of tables is text where names and values are: `schema.table:` and then the values of the key, in its order,
@@ -33,22 +34,44 @@ func TableSpan(schema, table string) (start, end []byte) {
 // cells of the key's columns are known and not NULL.
 func AppendKey(dst []byte, of *Relation, cells [][]byte) []byte {
 	for place := 1; ; place++ {
-		found := false
-		for i := range of.Columns {
-			if of.Columns[i].Key != place {
-				continue
-			}
-			if place > 1 {
-				dst = append(dst, keyBetween)
-			}
-			dst = appendKeyCell(dst, of.Columns[i].Kind, cells[i])
-			found = true
-			break
-		}
-		if !found {
+		i := of.keyColumn(place)
+		if i < 0 {
 			return dst
 		}
+		if place > 1 {
+			dst = append(dst, keyBetween)
+		}
+		dst = appendKeyCell(dst, of.Columns[i].Kind, cells[i])
 	}
+}
+
+// AppendKeyOf appends the key of a row of the table, "schema.table", as it follows from what [Tuple.KeyColumns] yields.
+// It reports false where it does not: names have marks of ours, or a value may have been written in several ways.
+func AppendKeyOf(dst []byte, table string, key func(yield func(name string, value any) bool)) ([]byte, bool) {
+	if strings.Count(table, ".") != 1 || strings.ContainsAny(table, "%:;") {
+		return dst, false
+	}
+	dst = append(append(dst, table...), tableEnd)
+	follows, isFirst := true, true
+	key(func(_ string, value any) bool {
+		if !isFirst {
+			dst = append(dst, keyBetween)
+		}
+		isFirst = false
+		switch v := value.(type) {
+		case string:
+			dst, follows = append(dst, v...), utf8.ValidString(v)
+		case int64:
+			var room [keyDigits + 1]byte
+			dst = appendKeyCell(dst, KindInt, strconv.AppendInt(room[:0], v, 10))
+		case bool:
+			dst = append(dst, map[bool]byte{true: 't', false: 'f'}[v])
+		default:
+			follows = false
+		}
+		return follows
+	})
+	return dst, follows
 }
 
 // appendKeyCell appends one value so that numbers sort as numbers.

@@ -2,7 +2,10 @@ package codec
 
 import (
 	"encoding/json"
+	"fmt"
 	"math"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -62,9 +65,36 @@ func TestChangesReadAsTheContractSays(t *testing.T) {
 				Position: 1, Op: change.OpUpdate, Table: "public.t", Key: []byte("x"), After: table,
 				CommitTime: time.Date(2026, 1, 2, 3, 4, 5, 6000, time.FixedZone("", 3600)),
 			},
-			`"position":"1","index":0,"op":"update","commit_time":"2026-01-02T02:04:05.000006Z","table":"public.t","key":{"tenant":-4,"id":18446744073709551615},` +
+			`"position":"1","index":0,"op":"update","commit_time":"2026-01-02T02:04:05.000006Z","table":"public.t","key":{"tenant":-4,"id":18446744073709551615},"place":"x",` +
 				`"after":{"tenant":-4,"id":18446744073709551615,"f":1.5,"nan":"NaN","inf":"Infinity","ninf":"-Infinity","b":true,"none":null,"raw":{"base64":"/wA="},` +
 				`"s":"é\"\\\n\u0001","bad":{"base64":"/w=="}}}`,
+		},
+		"a row of a table, of which a column is unchanged": {
+			change.Change{
+				Position: 1, Op: change.OpUpdate, Table: "public.lines", Key: []byte("public.lines:a\x000000000000000000007"),
+				Before: &change.Tuple{Of: lines, Cells: cells("7", "", "", "a"), KeyOnly: true},
+				After:  &change.Tuple{Of: lines, Cells: cells("7", "", "1.5", "a"), Unchanged: []bool{false, true, false, false}},
+			},
+			`"position":"1","index":0,"op":"update","table":"public.lines","key":{"order":"a","line":7},"before":{"line":7,"order":"a"},"after":{"line":7,"price":1.5,"order":"a"}}`,
+		},
+		"a row of a table without a key": {
+			change.Change{Position: 1, Op: change.OpCreate, Table: "public.log", Key: []byte("public.log:"), After: &change.Tuple{Of: journal, Cells: [][]byte{nil, []byte("t")}}},
+			`"position":"1","index":0,"op":"create","table":"public.log","key":{},"after":{"text":null,"ok":true}}`,
+		},
+		"a delete of a row by its key": {
+			change.Change{
+				Position: 1, Op: change.OpDelete, Table: "public.lines", Key: []byte("public.lines:a\x000000000000000000007"),
+				Before: &change.Tuple{Of: lines, Cells: cells("7", "", "", "a"), KeyOnly: true},
+			},
+			`"position":"1","index":0,"op":"delete","table":"public.lines","key":{"order":"a","line":7},"before":{"line":7,"order":"a"}}`,
+		},
+		"a truncate": {
+			change.Change{Position: 1, Op: change.OpTruncate, Table: "public.log", Key: []byte("public.log:")},
+			`"position":"1","index":0,"op":"truncate","table":"public.log","key":{}}`,
+		},
+		"a truncate of a part of a table": {
+			change.Change{Position: 1, Op: change.OpTruncate, Table: "public.log", Key: []byte("public.log:m")},
+			`"position":"1","index":0,"op":"truncate","table":"public.log","key":{},"place":"public.log:m"}`,
 		},
 		"a read with an empty key": {
 			change.Change{Position: 3, Op: change.OpRead},
@@ -75,10 +105,84 @@ func TestChangesReadAsTheContractSays(t *testing.T) {
 			line := newEncoder().AppendChange(nil, &test.change)
 			require.Equal(t, prefix+test.want, string(line))
 			require.True(t, json.Valid(line))
-			_, err := Decode(line)
+			record, err := Decode(line)
 			require.NoError(t, err)
+			key, ok := record.KeyBytes()
+			require.True(t, ok)
+			require.Equal(t, string(test.change.Key), string(key))
 		})
 	}
+}
+
+var (
+	lines = &change.Relation{Schema: "public", Name: "lines", Columns: []change.Column{
+		{Name: "line", Kind: change.KindInt, Key: 2}, {Name: "note"}, {Name: "price", Kind: change.KindFloat}, {Name: "order", Key: 1},
+	}}
+	journal = &change.Relation{Schema: "public", Name: "log", Columns: []change.Column{{Name: "text"}, {Name: "ok", Kind: change.KindBool}}}
+)
+
+// cells is a row of lines.
+func cells(texts ...string) [][]byte {
+	var out [][]byte
+	for _, text := range texts {
+		out = append(out, []byte(text))
+	}
+	return out
+}
+
+// anyCell draws the text form of a value of the kind.
+func anyCell(t *rapid.T, kind change.Kind) []byte {
+	switch kind {
+	case change.KindInt:
+		return strconv.AppendInt(nil, rapid.Int64().Draw(t, "int"), 10)
+	case change.KindFloat:
+		return strconv.AppendFloat(nil, rapid.Float64().Draw(t, "float"), 'f', -1, 64)
+	case change.KindBool:
+		return []byte(rapid.SampledFrom([]string{"t", "f"}).Draw(t, "bool"))
+	case change.KindBytes:
+		return fmt.Appendf(nil, `\x%x`, rapid.SliceOf(rapid.Byte()).Draw(t, "bytes"))
+	default:
+		return []byte(strings.ReplaceAll(rapid.String().Draw(t, "text"), "\x00", ""))
+	}
+}
+
+func TestRowsOfTablesAreReadBack(t *testing.T) {
+	kinds := []change.Kind{change.KindText, change.KindInt, change.KindFloat, change.KindBool, change.KindBytes}
+	rapid.Check(t, func(t *rapid.T) {
+		of := &change.Relation{
+			Schema: rapid.SampledFrom([]string{"public", "a.b", "x:y", "%"}).Draw(t, "schema"),
+			Name:   rapid.SampledFrom([]string{"t", "T;", "é"}).Draw(t, "name"),
+		}
+		row := &change.Tuple{Of: of}
+		inKey := rapid.IntRange(0, 3).Draw(t, "columns in the key")
+		for i := range inKey + rapid.IntRange(0, 3).Draw(t, "more columns") {
+			column := change.Column{Name: "c" + strconv.Itoa(i), Kind: rapid.SampledFrom(kinds).Draw(t, "kind")}
+			if i < inKey {
+				column.Key = inKey - i // the key's order is not the columns'
+			}
+			of.Columns = append(of.Columns, column)
+			row.Cells = append(row.Cells, anyCell(t, column.Kind))
+			row.Unchanged = append(row.Unchanged, column.Key == 0 && rapid.Bool().Draw(t, "unchanged"))
+		}
+		start, _ := change.TableSpan(of.Schema, of.Name)
+		in := change.Change{Position: 7, Op: change.OpUpdate, Table: of.String(), Key: change.AppendKey(start, of, row.Cells), After: row}
+		line := newEncoder().AppendChange(nil, &in)
+		require.True(t, json.Valid(line))
+		out, err := Decode(line)
+		require.NoError(t, err)
+		key, ok := out.KeyBytes()
+		require.True(t, ok)
+		require.Equal(t, string(in.Key), string(key))
+		require.Equal(t, in.Table, out.Table)
+		require.Len(t, out.Key, inKey)
+		for i, column := range of.Columns {
+			read, found := out.After.Column(column.Name)
+			require.Equal(t, !row.Unchanged[i], found)
+			if raw, ok := read.Bytes(); ok && column.Kind == change.KindText {
+				require.Equal(t, string(row.Cells[i]), string(raw))
+			}
+		}
+	})
 }
 
 func TestResolvedLinesReadAsTheContractSays(t *testing.T) {
@@ -140,6 +244,9 @@ func TestLinesThatAreNotOursAreRefused(t *testing.T) {
 		"an index too large":    `{"changefeed":"a/b","uid":"u","epoch":1,"seq":1,"position":"1","index":4294967296,"op":"delete","key":{}}`,
 		"an unknown op":         `{"changefeed":"a/b","uid":"u","epoch":1,"seq":1,"position":"1","index":0,"op":"upsert","key":{}}`,
 		"a delete with after":   good[:len(good)-1] + `,"after":{}}`,
+		"a truncate with rows":  `{"changefeed":"a/b","uid":"u","epoch":1,"seq":1,"position":"1","index":0,"op":"truncate","table":"a.b","key":{},"after":{}}`,
+		"a truncate of nothing": `{"changefeed":"a/b","uid":"u","epoch":1,"seq":1,"position":"1","index":0,"op":"truncate","key":{}}`,
+		"a number as a place":   good[:len(good)-1] + `,"place":7}`,
 		"nested too deeply":     good[:len(good)-1] + `,"x":` + deep,
 		"a nested value":        good[:len(good)-1] + `,"before":{"a":[1]}}`,
 		"an object in a row":    good[:len(good)-1] + `,"before":{"a":{"b":"c"}}}`,
@@ -205,6 +312,10 @@ func FuzzDecode(f *testing.F) {
 	c := sampleChange()
 	f.Add(newEncoder().AppendChange(nil, &c))
 	f.Add(newEncoder().AppendResolved(nil, changefeed.Whole(), 3))
+	f.Add(newEncoder().AppendChange(nil, &change.Change{Position: 1, Op: change.OpTruncate, Table: "a.b", Key: []byte("a.b:")}))
+	f.Add(newEncoder().AppendChange(nil, &change.Change{
+		Position: 1, Op: change.OpDelete, Table: "public.lines", Key: []byte("x"), Before: &change.Tuple{Of: lines, Cells: cells("7", "", "", "a"), KeyOnly: true},
+	}))
 	f.Add([]byte(`{"changefeed":"a/b","uid":"\u00e9\ud83d\ude00","epoch":1,"seq":1,"position":"1","index":0,"op":"read","key":{"k":1e3},"x":[{}]}`))
 	f.Fuzz(func(t *testing.T, line []byte) {
 		record, err := Decode(line)

@@ -28,9 +28,10 @@ type Record struct {
 	Op         change.Op
 	CommitTime time.Time
 	Table      string
-	Key        Row
-	Before     Row // nil where the line has none
-	After      Row // nil where the line has none
+	Key        Row    // the columns of the key; of a table without one, and of a truncate, none
+	Place      []byte // where a table's change is in the key space, where Key does not say so
+	Before     Row    // nil where the line has none
+	After      Row    // nil where the line has none
 }
 
 // Column is one value of a row: string, []byte (where it was base64), int64, uint64, float64, bool or nil.
@@ -84,12 +85,18 @@ func (r Row) Column(name string) (Column, bool) {
 	return Column{}, false
 }
 
-// KeyBytes returns the key of a key-value source, and whether the record has such a key.
+// KeyBytes returns the change's key in the key space of its changefeed; false: the record does not say.
 func (r *Record) KeyBytes() ([]byte, bool) {
-	if len(r.Key) != 1 || r.Key[0].Name != "key" {
+	switch {
+	case r.Place != nil:
+		return r.Place, true
+	case r.Table != "":
+		return change.AppendKeyOf(nil, r.Table, r.Key.Columns)
+	case len(r.Key) != 1 || r.Key[0].Name != "key":
 		return nil, false
+	default:
+		return r.Key[0].Bytes()
 	}
-	return r.Key[0].Bytes()
 }
 
 // Decode reads one line. It refuses what is not JSON, what lacks a field that every line has or has it twice, and
@@ -158,6 +165,8 @@ func (d *decoder) field(p *parser, name string) error {
 		r.Table, err = p.text()
 	case "key":
 		r.Key, err = p.row()
+	case "place":
+		r.Place, err = p.keyBytes()
 	case "before":
 		r.Before, err = p.row()
 	case "after":
@@ -187,10 +196,14 @@ func (d *decoder) complete() error {
 		}
 	}
 	d.record.Token = fence.Mint(fence.Epoch(d.epoch), fence.Seq(d.seq))
-	if d.record.Op == change.OpDelete && d.record.After != nil {
-		return fmt.Errorf("a delete has an after")
+	switch r := &d.record; {
+	case (r.Op == change.OpDelete || r.Op == change.OpTruncate) && r.After != nil:
+		return fmt.Errorf("a %v has an after", r.Op)
+	case r.Op == change.OpTruncate && (r.Before != nil || r.Table == "" || len(r.Key) > 0):
+		return fmt.Errorf("a truncate has a table, and no rows")
+	default:
+		return nil
 	}
-	return nil
 }
 
 func parseOp(text string) (change.Op, error) {
@@ -225,17 +238,14 @@ func (p *parser) row() (Row, error) {
 func (p *parser) span() (changefeed.Span, error) {
 	var span changefeed.Span
 	err := p.object(func(name string) error {
-		value, err := p.value()
-		raw, ok := Column{Value: value}.Bytes()
+		key, err := p.keyBytes()
 		switch {
 		case err != nil:
 			return err
-		case !ok:
-			return p.fault("a key is text or bytes")
 		case name == "start":
-			span.Start = raw
+			span.Start = key
 		case name == "end":
-			span.End = raw
+			span.End = key
 		}
 		return nil
 	})
@@ -243,6 +253,19 @@ func (p *parser) span() (changefeed.Span, error) {
 		err = p.fault("the span is empty")
 	}
 	return span, err
+}
+
+// keyBytes reads a key: text, or bytes.
+func (p *parser) keyBytes() ([]byte, error) {
+	value, err := p.value()
+	if err != nil {
+		return nil, err
+	}
+	raw, ok := Column{Value: value}.Bytes()
+	if !ok {
+		return nil, p.fault("a key is text or bytes")
+	}
+	return raw, nil
 }
 
 // value reads a value of a row.

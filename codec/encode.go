@@ -1,6 +1,7 @@
 package codec
 
 import (
+	"bytes"
 	"encoding/base64"
 	"math"
 	"strconv"
@@ -57,7 +58,6 @@ func (e *Encoder) AppendChange(dst []byte, c *change.Change) []byte {
 		dst = append(dst, `,"table":`...)
 		dst = appendText(dst, c.Table)
 	}
-	dst = append(dst, `,"key":`...)
 	dst = appendKey(dst, c)
 	if c.Before != nil {
 		dst = append(dst, `,"before":`...)
@@ -82,15 +82,35 @@ func (e *Encoder) AppendResolved(dst []byte, span changefeed.Span, position chan
 	return append(dst, `"}`...)
 }
 
+// appendKey appends the key. That of a table is its columns, of which a table without identity and a truncate have none;
+// where the place in the key space does not follow from them, it is there too.
 func appendKey(dst []byte, c *change.Change) []byte {
+	columns, found := keyColumns(c)
+	if !found && c.Table == "" {
+		dst = append(dst, `,"key":{"key":`...)
+		dst = appendBytes(dst, c.Key)
+		return append(dst, '}')
+	}
+	dst = append(dst, `,"key":`...)
+	dst = appendColumns(dst, columns)
+	end := len(dst)
+	scratch, follows := change.AppendKeyOf(dst, c.Table, columns)
+	dst = scratch[:end]
+	if follows && bytes.Equal(scratch[end:], c.Key) {
+		return dst
+	}
+	dst = append(dst, `,"place":`...)
+	return appendBytes(dst, c.Key)
+}
+
+// keyColumns returns what yields the columns of the key, if a row has them.
+func keyColumns(c *change.Change) (columns func(yield func(name string, value any) bool), found bool) {
 	for _, row := range []change.Row{c.After, c.Before} {
 		if keyed, ok := row.(Keyed); ok {
-			return appendColumns(dst, keyed.KeyColumns)
+			return keyed.KeyColumns, true
 		}
 	}
-	dst = append(dst, `{"key":`...)
-	dst = appendBytes(dst, c.Key)
-	return append(dst, '}')
+	return func(func(string, any) bool) {}, false
 }
 
 func appendRow(dst []byte, row change.Row) []byte {

@@ -1,7 +1,6 @@
 package file
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -40,7 +39,7 @@ func (w *Writer) page(ctx context.Context, page sink.Batch) error {
 		if err := w.batch(ctx, w.keys.withDeletes(now)); err != nil {
 			return err
 		}
-		w.keys.apply(now.Changes)
+		w.keys.apply(now)
 		w.keys.forget(now)
 		if whole {
 			return nil
@@ -70,9 +69,44 @@ func cutPage(page sink.Batch, span changefeed.Span) (now, rest sink.Batch, whole
 // liveKeys are the keys of a span that exist, by what was written.
 type liveKeys struct {
 	span  changefeed.Span
-	keys  map[string]struct{}
+	keys  map[string]liveKey
 	bytes int
 	max   int
+}
+
+// liveKey is what it takes to write the delete of a key: its columns, where it is one of a table.
+type liveKey struct {
+	table string
+	key   codec.Row
+}
+
+// isBare reports that the table has no key: the rows of such a table are told apart by nothing.
+func (k liveKey) isBare() bool { return k.table != "" && len(k.key) == 0 }
+
+func (k liveKey) bytes() int { return len(k.table) + k.key.Size() + liveKeyOverheadBytes }
+
+// keyRow is what is known of a row that is gone: its key.
+type keyRow struct{ codec.Row }
+
+// KeyColumns implements [codec.Keyed].
+func (r keyRow) KeyColumns(yield func(name string, value any) bool) { r.Columns(yield) }
+
+// liveKeyOf returns what is kept of a change.
+func liveKeyOf(c *change.Change) liveKey {
+	out := liveKey{table: c.Table}
+	if c.Table == "" {
+		return out
+	}
+	for _, row := range []change.Row{c.After, c.Before} {
+		if keyed, ok := row.(codec.Keyed); ok {
+			keyed.KeyColumns(func(name string, value any) bool {
+				out.key = append(out.key, codec.Column{Name: name, Value: value})
+				return true
+			})
+			break
+		}
+	}
+	return out
 }
 
 // scan reads what was written and returns the keys that live from the span's start on, as many as may be held.
@@ -81,7 +115,7 @@ func (w *Writer) scan(ctx context.Context, span changefeed.Span) (*liveKeys, err
 	if err != nil {
 		return nil, err
 	}
-	live := &liveKeys{span: span, keys: make(map[string]struct{}), max: w.keysBytesMax}
+	live := &liveKeys{span: span, keys: make(map[string]liveKey), max: w.keysBytesMax}
 	for {
 		item, err := reader.next(ctx)
 		if errors.Is(err, io.EOF) {
@@ -95,27 +129,55 @@ func (w *Writer) scan(ctx context.Context, span changefeed.Span) (*liveKeys, err
 			return nil, errors.Join(err, reader.Close())
 		}
 		if key, ok := record.KeyBytes(); ok {
-			live.note(key, record.Op)
+			c := change.Change{Op: record.Op, Table: record.Table, Key: key, After: keyRow{record.Key}}
+			live.note(&c, reader.current.taken.Span.span())
 		}
 	}
 }
 
-// note takes in that a change of the key happened.
-func (l *liveKeys) note(key []byte, op change.Op) {
-	if !l.span.Contains(key) {
+// note takes in that a change happened, in a batch of the span.
+func (l *liveKeys) note(c *change.Change, span changefeed.Span) {
+	if c.Op == change.OpTruncate {
+		l.truncate(c.Key, span)
 		return
 	}
-	_, found := l.keys[string(key)]
-	switch {
-	case op == change.OpDelete && found:
-		delete(l.keys, string(key))
-		l.bytes -= len(key) + liveKeyOverheadBytes
-	case op != change.OpDelete && !found:
-		l.keys[string(key)] = struct{}{}
-		l.bytes += len(key) + liveKeyOverheadBytes
+	if !l.span.Contains(c.Key) {
+		return
+	}
+	switch _, found := l.keys[string(c.Key)]; {
+	case c.Op == change.OpDelete && liveKeyOf(c).isBare():
+		// The table has other rows under this key.
+	case c.Op == change.OpDelete:
+		l.drop(string(c.Key))
+	case !found:
+		key := liveKeyOf(c)
+		l.keys[string(c.Key)] = key
+		l.bytes += len(c.Key) + key.bytes()
 		if l.bytes > l.max {
 			l.shrink()
 		}
+	}
+}
+
+// truncate takes in that the rows of a table are gone, from the key on and as far as the span goes.
+func (l *liveKeys) truncate(from []byte, span changefeed.Span) {
+	table, err := change.ParseTableKey(from)
+	if err != nil {
+		return
+	}
+	var gone changefeed.Span
+	gone.Start, gone.End = change.TableSpan(table.Schema, table.Table)
+	for key := range l.keys {
+		if key >= string(from) && gone.Contains([]byte(key)) && span.Contains([]byte(key)) {
+			l.drop(key)
+		}
+	}
+}
+
+func (l *liveKeys) drop(key string) {
+	if live, found := l.keys[key]; found {
+		delete(l.keys, key)
+		l.bytes -= len(key) + live.bytes()
 	}
 }
 
@@ -127,48 +189,68 @@ func (l *liveKeys) shrink() {
 	}
 	l.span.End = []byte(sorted[len(sorted)/2])
 	for _, key := range sorted[len(sorted)/2:] {
-		delete(l.keys, key)
-		l.bytes -= len(key) + liveKeyOverheadBytes
+		l.drop(key)
 	}
 }
 
-func (l *liveKeys) apply(changes []change.Change) {
-	for i := range changes {
-		l.note(changes[i].Key, changes[i].Op)
+func (l *liveKeys) apply(batch sink.Batch) {
+	for i := range batch.Changes {
+		l.note(&batch.Changes[i], batch.Span)
 	}
 }
 
-// withDeletes returns the page with the deletes of keys that live here and are not in it, in order of keys.
+// withDeletes returns the page with the deletes of keys that live here and are not in it, in order of keys. A table whose
+// rows have no keys is emptied before the page's come.
 func (l *liveKeys) withDeletes(page sink.Batch) sink.Batch {
-	in := make(map[string]struct{}, len(page.Changes))
-	for i := range page.Changes {
-		in[string(page.Changes[i].Key)] = struct{}{}
-	}
-	var gone [][]byte
-	for key := range l.keys {
-		if _, found := in[key]; !found && page.Span.Contains([]byte(key)) {
-			gone = append(gone, []byte(key))
+	in := keysOf(page)
+	var gone, bare []string
+	for key, live := range l.keys {
+		switch {
+		case !page.Span.Contains([]byte(key)):
+		case live.isBare():
+			bare = append(bare, key)
+		case !in[key]:
+			gone = append(gone, key)
 		}
 	}
-	slices.SortFunc(gone, bytes.Compare)
-	page.Changes = slices.Clone(page.Changes)
+	slices.Sort(gone)
+	slices.Sort(bare)
+	var changes []change.Change
+	for _, key := range bare {
+		changes = append(changes, change.Change{Position: page.To.Position, Op: change.OpTruncate, Table: l.keys[key].table, Key: []byte(key)})
+	}
+	page.Changes = append(changes, page.Changes...)
+	if len(bare) > 0 && len(page.Changes) > len(bare) {
+		for i := range bare {
+			page.Changes[i].Index = page.Changes[len(bare)].Index
+		}
+	}
 	index := indexAfter(page.Changes, page.To.Position)
 	for _, key := range gone {
-		page.Changes = append(page.Changes, change.Change{Position: page.To.Position, Index: index, Op: change.OpDelete, Key: key})
+		c := change.Change{Position: page.To.Position, Index: index, Op: change.OpDelete, Table: l.keys[key].table, Key: []byte(key)}
+		if c.Table != "" {
+			c.Before = keyRow{l.keys[key].key}
+		}
+		page.Changes = append(page.Changes, c)
 		index++
 	}
 	return page
 }
 
-// forget drops keys of the page that were deleted with it.
-func (l *liveKeys) forget(page sink.Batch) {
-	in := make(map[string]struct{}, len(page.Changes))
+func keysOf(page sink.Batch) map[string]bool {
+	in := make(map[string]bool, len(page.Changes))
 	for i := range page.Changes {
-		in[string(page.Changes[i].Key)] = struct{}{}
+		in[string(page.Changes[i].Key)] = true
 	}
+	return in
+}
+
+// forget drops keys that the page does not have: they were deleted with it.
+func (l *liveKeys) forget(page sink.Batch) {
+	in := keysOf(page)
 	for key := range l.keys {
-		if _, found := in[key]; !found && page.Span.Contains([]byte(key)) {
-			l.note([]byte(key), change.OpDelete)
+		if !in[key] && page.Span.Contains([]byte(key)) {
+			l.drop(key)
 		}
 	}
 }

@@ -110,7 +110,7 @@ func (w *Writer) write(ctx context.Context, batch sink.Batch) error {
 		return err
 	}
 	if w.keys != nil {
-		w.keys.apply(batch.Changes)
+		w.keys.apply(batch)
 	}
 	return nil
 }
