@@ -1,6 +1,7 @@
 package file
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -131,6 +132,9 @@ func (w *Writer) scan(ctx context.Context, span changefeed.Span) (*liveKeys, err
 		if key, ok := record.KeyBytes(); ok {
 			c := change.Change{Op: record.Op, Table: record.Table, Key: key, After: keyRow{record.Key}}
 			live.note(&c, reader.current.taken.Span.span())
+			if from, moved := movedFrom(&record); moved {
+				live.drop(string(from))
+			}
 		}
 	}
 }
@@ -196,7 +200,32 @@ func (l *liveKeys) shrink() {
 func (l *liveKeys) apply(batch sink.Batch) {
 	for i := range batch.Changes {
 		l.note(&batch.Changes[i], batch.Span)
+		if from, moved := batch.Changes[i].Moved(); moved && string(from) != string(batch.Changes[i].Key) {
+			l.drop(string(from))
+		}
 	}
+}
+
+// movedFrom returns the key that a row of a table had before the update of the line, if that gave it another one.
+func movedFrom(record *codec.Record) ([]byte, bool) {
+	if record.Op != change.OpUpdate || record.Table == "" || record.Before == nil {
+		return nil, false
+	}
+	before, moved := make(codec.Row, 0, len(record.Key)), false
+	for _, column := range record.Key {
+		was, found := record.Before.Column(column.Name)
+		if !found {
+			return nil, false
+		}
+		before = append(before, was)
+		wasBytes, _ := was.Bytes()
+		isBytes, _ := column.Bytes()
+		moved = moved || !bytes.Equal(wasBytes, isBytes) || wasBytes == nil && was.Value != column.Value
+	}
+	if !moved {
+		return nil, false
+	}
+	return change.AppendKeyOf(nil, record.Table, before.Columns)
 }
 
 // withDeletes returns the page with the deletes of keys that live here and are not in it, in order of keys. A table whose

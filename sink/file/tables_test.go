@@ -26,16 +26,16 @@ func member(op change.Op, id int) change.Change {
 	row := &change.Tuple{Of: members, Cells: [][]byte{[]byte(strconv.Itoa(id)), []byte("1.50"), []byte("x")}}
 	start, _ := change.TableSpan(members.Schema, members.Name)
 	c := change.Change{Op: op, Table: members.String(), Key: change.AppendKey(start, members, row.Cells), Before: row, After: row}
-	switch op {
-	case change.OpDelete:
+	if op == change.OpDelete {
 		c.After = nil
-	case change.OpTruncate:
+	}
+	if op == change.OpTruncate {
 		c.Before, c.After, c.Key = nil, nil, start
 	}
 	return c
 }
 
-// entry is a change of the table without a key.
+// entryOf is a change of the table without a key.
 func entryOf(op change.Op, text string) change.Change {
 	start, _ := change.TableSpan(journal.Schema, journal.Name)
 	return change.Change{Op: op, Table: journal.String(), Key: start, After: &change.Tuple{Of: journal, Cells: [][]byte{[]byte(text)}}}
@@ -61,6 +61,7 @@ func pageOf(in changefeed.Span, at change.Position, changes ...change.Change) si
 
 // briefRow says what a line does to which row.
 func briefRow(t *testing.T, line string) string {
+	t.Helper()
 	record, err := codec.Decode([]byte(line))
 	require.NoError(t, err)
 	out := record.Op.String() + " " + record.Table
@@ -103,6 +104,28 @@ func TestResnapshotOfTables(t *testing.T) {
 		"truncate public.members@51", "create public.journal d@51",
 		"truncate public.journal@70",
 	}, got)
+}
+
+// TestARowThatChangedItsKeyIsOne: its former key is not deleted again.
+func TestARowThatChangedItsKeyIsOne(t *testing.T) {
+	plain := &change.Relation{Schema: "public", Name: "plain", Columns: []change.Column{{Name: "id", Kind: change.KindInt, Key: 1}}}
+	row := func(id string) *change.Tuple { return &change.Tuple{Of: plain, Cells: [][]byte{[]byte(id)}} }
+	make1 := func(op change.Op, id string) change.Change {
+		start, _ := change.TableSpan(plain.Schema, plain.Name)
+		return change.Change{Op: op, Table: plain.String(), Key: change.AppendKey(start, plain, row(id).Cells), After: row(id)}
+	}
+	moved := make1(change.OpUpdate, "2")
+	moved.Before = &change.Tuple{Of: plain, Cells: row("1").Cells, KeyOnly: true}
+	p := newPlace(t)
+	w := p.claim(p.node(), sink.Claim{Span: changefeed.Whole(), Token: fence.Mint(1, 1)})
+	p.write(w, batchOf(changefeed.Whole(), 10, make1(change.OpCreate, "1")))
+	p.write(w, batchOf(changefeed.Whole(), 11, moved))
+	p.seq = 1
+	second := p.claim(p.node(), p.next(changefeed.Whole()))
+	p.write(second, pageOf(changefeed.Whole(), 50))
+	lines := readLines(t, p.directory, p.identity.UID)
+	require.Len(t, lines, 3)
+	require.Equal(t, "delete public.plain 2@50", briefRow(t, lines[2]))
 }
 
 // TestTruncateReachesAsFarAsItsSpan: a part of a table that is behind truncates itself alone.
