@@ -27,6 +27,8 @@ const (
 	retryLongest = 10 * time.Second
 	// progressEvery is how often marks are written that moved without a change. A change is never held back for it.
 	progressEvery = 500 * time.Millisecond
+	// waitsLookEvery is how often a reader that has nothing is asked what it waits for.
+	waitsLookEvery = time.Second
 	// closeWait is how long the closing of a reader, a writer, a source or a sink is waited for. What hangs longer is
 	// left behind: it has no claim and no write any more.
 	closeWait = 5 * time.Second

@@ -146,6 +146,11 @@ func (a *attempt) idleFor() string {
 	if a.limit != 0 && !a.pieces.mark().Before(change.At(a.limit)) {
 		return waitsForOthers
 	}
+	if reader, ok := a.reader.(source.Waiting); ok {
+		if waits := reader.Waits(); waits != "" {
+			return waitsForSource + ": " + waits
+		}
+	}
 	return waitsForSource
 }
 

@@ -104,7 +104,12 @@ func (a *attempt) pause(held content, now, first changefeed.Time) (wait time.Dur
 		if a.last != 0 {
 			wait = progressEvery - now.Sub(a.last)
 		}
-	case nothing, failed:
+	case nothing:
+		if _, explains := a.reader.(source.Waiting); explains {
+			return waitsLookEvery, false
+		}
+		return 0, false
+	case failed:
 		return 0, false
 	}
 	if asked || a.limit != 0 || wait <= 0 {

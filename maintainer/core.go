@@ -67,6 +67,7 @@ type Core struct {
 
 	spec    StoredSpec
 	fencing Fencing
+	serial  serialLog
 	whole   changefeed.Span
 	start   change.Mark // where a changefeed without a checkpoint starts
 
@@ -160,6 +161,8 @@ func (c *Core) take(in Input) {
 		c.onListed(in)
 	case SinkRemoved:
 		c.onSinkRemoved(in)
+	case SourceDropped:
+		c.onSourceDropped(in)
 	case StatusWritten:
 		c.onWritten(in)
 	case StatusRead:
@@ -334,7 +337,7 @@ func (c *Core) onOpened(in Opened) {
 		c.fail(changefeed.AsFault(in.Err, changefeed.CodeRequestInvalid))
 		return
 	}
-	c.whole, c.fencing = in.Whole, in.Fencing
+	c.whole, c.fencing, c.serial.is = in.Whole, in.Fencing, in.Serial
 	if in.Syncs {
 		c.sync.every = syncInterval(c.spec.Spec.Options)
 	}

@@ -14,15 +14,20 @@ import (
 // resolveStart finds out where a changefeed without a checkpoint starts, and asks the source once what `now` is.
 func (c *Core) resolveStart() {
 	spec := &c.spec.Spec
+	leaving := c.wish == wishPause || c.wish == wishRemove // it never started, and does not start now
 	switch {
+	case c.serial.is && c.report.sourceID == "" && !leaving:
+		c.become(phaseResolving)
+		c.ask(ResolveStart{})
+		return
 	case spec.StartPosition != nil:
 		c.start = change.At(*spec.StartPosition)
 	case c.report.start != nil:
 		c.start = change.At(*c.report.start)
 	case spec.Start == record.StartSnapshot:
 	case spec.Start == record.StartNow:
-		if c.wish == wishPause || c.wish == wishRemove {
-			break // it never started, and does not start now
+		if leaving {
+			break
 		}
 		c.become(phaseResolving)
 		c.ask(ResolveStart{})
@@ -43,7 +48,7 @@ func (c *Core) resolveStart() {
 
 // onStart takes in what `now` is. It is stored before anything is placed: a later owner must start there too.
 func (c *Core) onStart(in StartResolved) {
-	if c.phase != phaseResolving || c.report.start != nil {
+	if c.phase != phaseResolving || c.resolved() {
 		return
 	}
 	if in.Err != nil {
@@ -54,19 +59,27 @@ func (c *Core) onStart(in StartResolved) {
 		return
 	}
 	c.step = retried{}
-	position := in.Position
-	c.report.start, c.report.sourceID = &position, cmp.Or(c.report.sourceID, in.SourceID)
-	c.start = change.At(position)
+	c.report.sourceID = cmp.Or(c.report.sourceID, in.SourceID)
+	switch spec := &c.spec.Spec; {
+	case spec.StartPosition != nil:
+		c.start = change.At(*spec.StartPosition)
+	case c.report.start != nil:
+		c.start = change.At(*c.report.start)
+	case spec.Start != record.StartSnapshot:
+		position := in.Position
+		c.report.start, c.start = &position, change.At(position)
+	}
 }
 
 // advanceResolving stops waiting for the source when the changefeed is to be paused or removed.
 func (c *Core) advanceResolving() {
-	if (c.wish == wishPause || c.wish == wishRemove) && c.report.start == nil {
+	if (c.wish == wishPause || c.wish == wishRemove) && !c.resolved() {
 		c.list()
 	}
 }
 
 func (c *Core) list() {
+	c.serveLog()
 	c.become(phaseListing)
 	c.ask(ListNodes{})
 }

@@ -130,6 +130,7 @@ type (
 		Whole   changefeed.Span // what the source holds
 		Fencing Fencing
 		Syncs   bool // the sink keeps sync points
+		Serial  bool // the source has one log, which its owner reads for all
 		Err     error
 	}
 	// Raised answers Raise.
@@ -150,6 +151,8 @@ type (
 	}
 	// SinkRemoved answers RemoveSink.
 	SinkRemoved struct{ Err error }
+	// SourceDropped answers DropSource.
+	SourceDropped struct{ Err error }
 	// StatusWritten answers WriteStatus.
 	StatusWritten struct {
 		Revision int64
@@ -178,6 +181,7 @@ func (Raised) input()           {}
 func (StartResolved) input()    {}
 func (NodesListed) input()      {}
 func (SinkRemoved) input()      {}
+func (SourceDropped) input()    {}
 func (StatusWritten) input()    {}
 func (StatusRead) input()       {}
 func (EpochRead) input()        {}
@@ -196,8 +200,17 @@ type (
 		Epoch fence.Epoch
 		Known sink.Known
 	}
-	// ResolveStart asks the source for its identity and its head.
+	// ResolveStart asks the source for its identity and its head. A serial source is prepared, and its position is the one
+	// above which it loses nothing.
 	ResolveStart struct{}
+	// ServeLog has the log of a serial source read and served to dispatchers, until the maintainer ends. It is given once, when
+	// a status of this ownership says that the source was prepared.
+	ServeLog struct {
+		SourceID string
+		Stored   change.Position // the checkpoint as it is stored
+	}
+	// Acknowledge lets a serial source forget what is at or below a checkpoint that is stored.
+	Acknowledge struct{ Stored change.Position }
 	// ListNodes lists the node records, linearizably.
 	ListNodes struct{}
 	// Send sends a message; it may be lost.
@@ -213,6 +226,8 @@ type (
 	ReadEpoch struct{}
 	// RemoveSink removes the changefeed from the sink.
 	RemoveSink struct{}
+	// DropSource ends the reading of a serial source's log, and removes what the source keeps for the changefeed.
+	DropSource struct{}
 	// Refused counts a report that a fence refused.
 	Refused struct{ Rule fence.Refusal }
 	// Moved counts a motion that has begun.
@@ -225,12 +240,15 @@ func (ReadRecords) effect()  {}
 func (Open) effect()         {}
 func (Raise) effect()        {}
 func (ResolveStart) effect() {}
+func (ServeLog) effect()     {}
+func (Acknowledge) effect()  {}
 func (ListNodes) effect()    {}
 func (Send) effect()         {}
 func (WriteStatus) effect()  {}
 func (ReadStatus) effect()   {}
 func (ReadEpoch) effect()    {}
 func (RemoveSink) effect()   {}
+func (DropSource) effect()   {}
 func (Refused) effect()      {}
 func (Moved) effect()        {}
 func (End) effect()          {}

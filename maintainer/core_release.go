@@ -150,6 +150,15 @@ func (c *Core) onSinkRemoved(in SinkRemoved) {
 		c.onSinkError(in.Err)
 		return
 	}
+	if c.serial.is {
+		c.ask(DropSource{}) // crash before: the next owner removes from the sink again, and comes here
+		return
+	}
+	c.closeHosts()
+}
+
+// closeHosts has the hosts forget the changefeed.
+func (c *Core) closeHosts() {
 	c.become(phaseClosing)
 	for _, h := range c.hosts {
 		h.asks, h.nextAsk = 0, c.now.At

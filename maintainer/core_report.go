@@ -79,7 +79,7 @@ func (c *Core) storeStatus() {
 	draft := c.draft()
 	due := c.cfg.StatusRefresh
 	switch {
-	case r.final, c.phase == phaseStoring, c.needsArming(), c.phase == phaseResolving && r.start != nil:
+	case r.final, c.phase == phaseStoring, c.needsArming(), c.phase == phaseResolving && c.resolved():
 		due = 0
 	case draft.State != r.stored.Status.State || draft.Epoch.Compare(r.stored.Status.Epoch) != 0:
 		due = c.cfg.StatusInterval / 4
@@ -159,6 +159,7 @@ func (c *Core) onStatusRead(in StatusRead) {
 func (c *Core) onStored(stored StoredStatus) {
 	r := &c.report
 	r.stored = stored
+	c.acknowledge()
 	if stored.Status.UID != c.own.Record.UID || stored.Status.Epoch.Compare(c.epoch()) != 0 {
 		return
 	}
@@ -168,7 +169,8 @@ func (c *Core) onStored(stored StoredStatus) {
 		if stored.Status.State == r.state {
 			c.end(OutcomeReleased)
 		}
-	case c.phase == phaseResolving && stored.Status.StartPosition != nil:
+	case c.phase == phaseResolving && c.resolved() && stored.Status.SourceID == r.sourceID &&
+		samePosition(stored.Status.StartPosition, r.start):
 		c.list()
 	case c.phase == phaseStoring && stored.Status.Checkpoint == r.checkpoint && stored.Status.State == r.state:
 		c.shut()

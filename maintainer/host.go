@@ -63,6 +63,7 @@ type Deps struct {
 	Evictions EvictionWriter
 	Sender    Sender
 	Opener    Opener
+	Logs      Logs
 	Session   Session
 	Log       *zap.Logger
 	Metrics   *Metrics
@@ -70,7 +71,7 @@ type Deps struct {
 }
 
 func (d *Deps) validate() error {
-	if d.Records == nil || d.Statuses == nil || d.Evictions == nil || d.Sender == nil || d.Opener == nil || d.Session == nil ||
+	if d.Records == nil || d.Statuses == nil || d.Evictions == nil || d.Sender == nil || d.Opener == nil || d.Logs == nil || d.Session == nil ||
 		d.Log == nil || d.Metrics == nil {
 		return errors.New("a dependency is missing")
 	}

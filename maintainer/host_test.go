@@ -130,7 +130,7 @@ func (w *world) OpenSink(spec record.Spec) (sink.Sink, Fencing, error) {
 	return &fakeSink{w: w, name: spec.Name}, FencedByClaims, nil
 }
 
-func (w *world) OpenSource(spec record.Spec) (source.Source, error) {
+func (w *world) OpenSource(spec record.Spec, _ Ownership) (source.Source, error) {
 	return &fakeSource{w: w, name: spec.Name}, nil
 }
 
@@ -206,7 +206,7 @@ func inWorld(t *testing.T, test func(t *testing.T, w *world, h *Host, registry *
 		metrics, err := NewMetrics(registry)
 		require.NoError(t, err)
 		host, err := NewHost(HostConfig{Core: DefaultConfig("n1")}, Deps{
-			Records: w, Statuses: w, Evictions: w, Sender: w, Opener: w, Session: w, Log: zaptest.NewLogger(t), Metrics: metrics,
+			Records: w, Statuses: w, Evictions: w, Sender: w, Opener: w, Logs: noLogs{}, Session: w, Log: zaptest.NewLogger(t), Metrics: metrics,
 		})
 		require.NoError(t, err)
 		w.host = host

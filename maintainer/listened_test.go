@@ -55,7 +55,7 @@ func TestWhatArrivedIsToldBeforeTimePasses(t *testing.T) {
 		metrics, err := NewMetrics(prometheus.NewRegistry())
 		require.NoError(t, err)
 		host, err := NewHost(HostConfig{Core: DefaultConfig("n1")}, Deps{
-			Records: w, Statuses: w, Evictions: w, Sender: w, Opener: w, Session: w, Log: zaptest.NewLogger(t), Metrics: metrics,
+			Records: w, Statuses: w, Evictions: w, Sender: w, Opener: w, Logs: noLogs{}, Session: w, Log: zaptest.NewLogger(t), Metrics: metrics,
 		})
 		require.NoError(t, err)
 		r := newRunner(host, w.create("a", 5))

@@ -44,6 +44,8 @@ func (r *runner) perform(ctx context.Context, to connections, effect Effect) Inp
 	case Raise:
 		err := to.sink.Raise(ctx, effect.Epoch, effect.Known)
 		return Raised{Epoch: effect.Epoch, Err: wrap(err, "raise the floor in the sink")}
+	case DropSource:
+		return SourceDropped{Err: wrap(r.dropSource(ctx, to.source), "remove from the source")}
 	case RemoveSink:
 		return SinkRemoved{Err: wrap(to.sink.Remove(ctx, r.own.Record.Epoch), "remove from the sink")}
 	case ResolveStart:
@@ -87,6 +89,10 @@ func resolve(ctx context.Context, to connections) Input {
 	identity, err := to.source.Identity(ctx)
 	if err != nil {
 		return StartResolved{Err: wrap(err, "ask the source who it is")}
+	}
+	if from, ok := to.source.(source.Serial); ok {
+		position, err := from.Prepare(ctx, false)
+		return StartResolved{Position: position, SourceID: identity, Err: wrap(err, "prepare the source")}
 	}
 	head, err := to.source.Head(ctx)
 	return StartResolved{Position: head, SourceID: identity, Err: wrap(err, "ask the source for its head")}

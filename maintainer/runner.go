@@ -50,6 +50,7 @@ type runner struct {
 
 	sink   sink.Sink // nil until opened
 	source source.Source
+	reader logReader
 }
 
 // news is what only matters in its newest form. It never blocks who brings it.
@@ -145,6 +146,7 @@ func (r *runner) run(parent context.Context) {
 	defer close(r.done)
 	ctx, cancel := context.WithCancelCause(parent)
 	defer r.close()
+	defer r.reader.close()
 	defer r.ops.Wait()
 	defer cancel(fence.ErrDeposed)
 	r.stepBegan = time.Now()
@@ -236,6 +238,10 @@ func (r *runner) step(ctx context.Context, in Input) Outcome {
 			r.host.deps.Sender.Send(effect.Envelope)
 		case Open:
 			r.results <- r.open(effect.Spec)
+		case ServeLog:
+			r.serveLog(ctx, effect)
+		case Acknowledge:
+			r.reader.log.Acknowledge(effect.Stored)
 		case Refused:
 			r.host.deps.Metrics.refused(effect.Rule)
 		case Moved:
@@ -310,6 +316,8 @@ func inputError(in Input) error {
 		return in.Err
 	case SinkRemoved:
 		return in.Err
+	case SourceDropped:
+		return in.Err
 	case StatusWritten:
 		return in.Err
 	case StatusRead:
@@ -336,14 +344,15 @@ func (r *runner) open(spec record.Spec) Opened {
 		r.sink, r.metered.fencing = opened, fencing
 	}
 	if r.source == nil {
-		opened, err := r.host.deps.Opener.OpenSource(spec)
+		opened, err := r.host.deps.Opener.OpenSource(spec, r.own)
 		if err != nil {
 			return Opened{Err: fmt.Errorf("maintainer: open source: %w", err)}
 		}
 		r.source = opened
 	}
 	_, syncs := r.sink.(sink.Syncing)
-	return Opened{Whole: r.source.Span(), Fencing: r.metered.fencing, Syncs: syncs}
+	_, serial := r.source.(source.Serial)
+	return Opened{Whole: r.source.Span(), Fencing: r.metered.fencing, Syncs: syncs, Serial: serial}
 }
 
 // spans asks the goroutine of the core for the cover.

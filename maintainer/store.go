@@ -3,6 +3,7 @@ package maintainer
 import (
 	"context"
 
+	"fencerow/change"
 	"fencerow/changefeed"
 	"fencerow/fence"
 	"fencerow/message"
@@ -48,7 +49,22 @@ type Sender interface {
 // Opener makes the sink and the source of a spec. It does no I/O; faults of the spec are returned.
 type Opener interface {
 	OpenSink(spec record.Spec) (sink.Sink, Fencing, error)
-	OpenSource(spec record.Spec) (source.Source, error)
+	// OpenSource makes the source under an ownership, which a serial source shows to other readers of its log.
+	OpenSource(spec record.Spec, own Ownership) (source.Source, error)
+}
+
+// Logs reads the logs of serial sources for the dispatchers of all nodes.
+type Logs interface {
+	// Log returns what reads the source's log under an ownership, whose changefeed's stored checkpoint and source these are.
+	Log(own Ownership, from source.Serial, sourceID string, stored change.Position) Log
+}
+
+// Log is the reader of one log.
+type Log interface {
+	// Run reads and serves until ctx ends.
+	Run(ctx context.Context) error
+	// Acknowledge takes in a checkpoint that is stored. It does not wait.
+	Acknowledge(stored change.Position)
 }
 
 // Session is the node's right to act, as long as its lease is sure to live.

@@ -20,6 +20,7 @@ import (
 	"fencerow/node/records"
 	"fencerow/peer"
 	"fencerow/record"
+	"fencerow/source/serial"
 )
 
 // life is one session of the node: a node id, and everything that runs under it. What was started in a life ends with
@@ -34,6 +35,7 @@ type life struct {
 
 	listener    net.Listener // of the peers, who close it when they ran
 	peers       *peer.Peers
+	logs        logs
 	dispatchers *dispatcher.Host
 	maintainers *maintainer.Host
 	statuses    *records.Statuses
@@ -86,14 +88,17 @@ func (l *life) build(ctx context.Context) error {
 	}
 	l.peers, err = peer.New(peer.Config{
 		NodeID: l.id, Cluster: p.config.Cluster, ClusterID: p.etcdID, Listener: l.listener, TLS: p.peerTLS(), Admit: l.admitPeer, Logger: l.log,
-		Metrics: l.metrics.peer, Deliver: l.deliver,
+		Metrics: l.metrics.peer, Deliver: l.deliver, Data: l.serveData,
 	})
 	if err != nil {
 		return fmt.Errorf("node: peers: %w", err)
 	}
+	if l.logs.Node, err = serial.NewNode(serial.Config{Self: l.id, Dialer: overPeers{l}, Logger: l.log}); err != nil {
+		return fmt.Errorf("node: logs: %w", err)
+	}
 	l.dispatchers, err = dispatcher.New(dispatcher.Config{
 		Node: l.id, Legacy: meta.Exists() && beforeEpochs(*meta.Record), Records: records.Maintaining{Store: l.store}, Sender: l.peers,
-		Session: l.session, Opener: p.opener.dispatchers(), Evictions: evicting{store: l.store, node: l.id}, Logger: l.log,
+		Session: l.session, Opener: p.opener.dispatchers(l.logs), Evictions: evicting{store: l.store, node: l.id}, Logger: l.log,
 		Metrics: l.metrics.dispatcher, Rejected: p.rejected.tell, Traced: p.traced,
 	})
 	if err != nil {
@@ -103,7 +108,7 @@ func (l *life) build(ctx context.Context) error {
 	core.SessionTTL, core.StatusInterval = l.session.TTL(), p.config.StatusInterval
 	l.maintainers, err = maintainer.NewHost(maintainer.HostConfig{Core: core}, maintainer.Deps{
 		Records: records.NewListing(l.store), Statuses: l.statuses, Evictions: records.Evicting{Store: l.store}, Sender: l.peers,
-		Opener:  p.opener.maintainers(),
+		Opener: p.opener.maintainers(), Logs: l.logs,
 		Session: bounded{l.session}, Log: l.log, Metrics: l.metrics.maintainer, Traced: p.traced,
 	})
 	if err != nil {

@@ -107,6 +107,7 @@ func (p *process) start(ctx context.Context, level zap.AtomicLevel) (*httpServer
 		return nil, errors.Join(err, server.close())
 	}
 	p.opener = newOpener(p.clusterID, p.config, p.log)
+	p.opener.store = p.store
 	return server, nil
 }
 

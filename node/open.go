@@ -9,6 +9,7 @@ import (
 
 	"fencerow/changefeed"
 	"fencerow/endpoint"
+	"fencerow/epochstore"
 	"fencerow/kv"
 	"fencerow/kv/kvetcd"
 	"fencerow/maintainer"
@@ -31,6 +32,9 @@ type opener struct {
 	literals endpoint.Literals
 	out      *stdout.Output
 	log      *zap.Logger
+	store    *epochstore.Store // nil where nothing is owned
+	// serial makes a source with a log of its own; nil where this version has none.
+	serial func(o *opener, uri endpoint.URI, spec record.Spec, own maintainer.Ownership) (source.Serial, error)
 }
 
 func newOpener(cluster string, config Config, log *zap.Logger) *opener {
@@ -44,8 +48,8 @@ func literals(config Config) endpoint.Literals {
 	return endpoint.RefuseLiterals
 }
 
-// OpenSource makes the source of a spec.
-func (o *opener) OpenSource(spec record.Spec) (source.Source, error) {
+// openSource makes the source of a spec, under an ownership if it is its owner's.
+func (o *opener) openSource(spec record.Spec, own maintainer.Ownership) (source.Source, error) {
 	uri, err := endpoint.Parse(spec.Source, endpoint.Policy{Field: "source", Literals: o.literals})
 	if err != nil {
 		return nil, permanent(err)
@@ -57,7 +61,11 @@ func (o *opener) OpenSource(spec record.Spec) (source.Source, error) {
 			return nil, err
 		}
 		return &guardedSource{Source: opened, opener: o, spec: spec, from: uri}, nil
-	case endpoint.Postgres, endpoint.MySQL, endpoint.File, endpoint.Stdout, endpoint.Blackhole:
+	case endpoint.Postgres:
+		if o.serial != nil {
+			return o.serial(o, uri, spec, own)
+		}
+	case endpoint.MySQL, endpoint.File, endpoint.Stdout, endpoint.Blackhole:
 	}
 	return nil, unsupported("source", uri, "read from an etcd")
 }
@@ -189,12 +197,15 @@ func OpenTarget(as sink.Identity, spec record.Spec, literals endpoint.Literals, 
 
 // dispatcherOpener and maintainerOpener are the opener as each side declares it.
 type (
-	dispatcherOpener struct{ *opener }
+	dispatcherOpener struct {
+		*opener
+		logs logs
+	}
 	maintainerOpener struct{ *opener }
 )
 
-func (o *opener) dispatchers() dispatcherOpener { return dispatcherOpener{o} }
-func (o *opener) maintainers() maintainerOpener { return maintainerOpener{o} }
+func (o *opener) dispatchers(of logs) dispatcherOpener { return dispatcherOpener{opener: o, logs: of} }
+func (o *opener) maintainers() maintainerOpener        { return maintainerOpener{o} }
 
 // OpenSink makes the sink of a spec.
 func (o dispatcherOpener) OpenSink(spec record.Spec) (sink.Sink, error) {

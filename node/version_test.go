@@ -15,6 +15,7 @@ import (
 
 	"fencerow/changefeed"
 	"fencerow/kv/kvetcd"
+	"fencerow/maintainer"
 	"fencerow/record"
 )
 
@@ -93,7 +94,7 @@ func TestOldEtcdAsSourceAndSinkIsWarnedOf(t *testing.T) {
 	logged, entries := observer.New(zapcore.WarnLevel)
 	o := newOpener("1", Config{}, zap.New(logged))
 	// Both say that they are one cluster; the prefixes don't overlap.
-	opened, err := o.OpenSource(record.Spec{Source: "etcd://" + source + "/a/", Sink: "etcd://" + sink + "/b/"})
+	opened, err := o.openSource(record.Spec{Source: "etcd://" + source + "/a/", Sink: "etcd://" + sink + "/b/"}, maintainer.Ownership{})
 	require.NoError(t, err)
 	defer func() { require.NoError(t, opened.Close()) }()
 	identity, err := opened.Identity(t.Context())
@@ -123,7 +124,7 @@ func TestLoopsAreSeenByClusterID(t *testing.T) {
 		"a sink over the records": {"7", "/orders/", "/cd", true},
 	} {
 		o := newOpener(tc.control, Config{}, zap.NewNop())
-		opened, err := o.OpenSource(record.Spec{Source: "etcd://" + one + tc.source, Sink: "etcd://" + two + tc.sink})
+		opened, err := o.openSource(record.Spec{Source: "etcd://" + one + tc.source, Sink: "etcd://" + two + tc.sink}, maintainer.Ownership{})
 		require.NoError(t, err)
 		_, err = opened.Identity(t.Context())
 		require.NoError(t, opened.Close())

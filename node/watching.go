@@ -15,6 +15,7 @@ import (
 	"fencerow/maintainer"
 	"fencerow/node/records"
 	"fencerow/record"
+	"fencerow/source/serial"
 )
 
 // readEpochs tells both hosts who owns what, in the order of the watch. joined is the revision of the node's record: a
@@ -55,6 +56,11 @@ func (l *life) listEpochs(ctx context.Context, changes []epochstore.Change) erro
 			l.reportInvalid(change)
 		}
 	}
+	owners := make(map[changefeed.ID]serial.Owner, len(known))
+	for id, watched := range known {
+		owners[id] = ownerOfLog(watched)
+	}
+	l.logs.Listed(owners)
 	l.dispatchers.Listed(known)
 	return l.maintainers.Listed(ctx, owned)
 }
@@ -62,6 +68,7 @@ func (l *life) listEpochs(ctx context.Context, changes []epochstore.Change) erro
 func (l *life) observeEpoch(ctx context.Context, change epochstore.Change) error {
 	if change.Deleted {
 		l.dispatchers.Deleted(change.Ref.ID)
+		l.logs.Deleted(change.Ref.ID)
 		l.statuses.Forget(change.Ref.ID)
 		return l.maintainers.Deleted(ctx, change.Ref.ID)
 	}
@@ -73,6 +80,7 @@ func (l *life) observeEpoch(ctx context.Context, change epochstore.Change) error
 	if own.Record.Owner != l.id {
 		l.statuses.Forget(own.ID)
 	}
+	l.logs.Observed(own.ID, ownerOfLog(own.Record))
 	l.dispatchers.Observed(own.ID, own.Record)
 	return l.maintainers.Observed(ctx, own)
 }

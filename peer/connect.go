@@ -67,18 +67,16 @@ type acceptor struct {
 
 // Exchange serves one stream that a peer opened.
 func (a *acceptor) Exchange(ends grpc.BidiStreamingServer[peerpb.Frame, peerpb.Frame]) error {
-	hello, err := a.firstHello(ends)
+	hello, err := firstOf(a.peers, ends.Context(), func() (*peerpb.Hello, error) {
+		frame, err := ends.Recv()
+		return frame.GetHello(), err
+	})
 	if err != nil {
 		return err
 	}
-	if err := a.peers.check(hello); err != nil {
-		a.peers.config.Logger.Warn("peer refused", zap.String("peer", hello.GetNode()), zap.Error(err))
-		return status.Error(codes.FailedPrecondition, err.Error())
-	}
-	id := changefeed.NodeID(hello.GetNode())
-	if err := a.peers.admit(ends.Context(), id); err != nil {
-		a.peers.config.Logger.Warn("peer refused", zap.String("peer", string(id)), zap.Error(err))
-		return status.Error(codes.PermissionDenied, err.Error())
+	id, err := a.peers.welcome(ends.Context(), hello)
+	if err != nil {
+		return err
 	}
 	if id >= a.peers.config.NodeID {
 		return status.Error(codes.FailedPrecondition, "peer: the node with the smaller id connects")
@@ -97,26 +95,40 @@ func (a *acceptor) Exchange(ends grpc.BidiStreamingServer[peerpb.Frame, peerpb.F
 	return status.Error(codes.Unavailable, err.Error())
 }
 
-// firstHello waits for the first frame, but not for ever.
-func (a *acceptor) firstHello(ends grpc.BidiStreamingServer[peerpb.Frame, peerpb.Frame]) (*peerpb.Hello, error) {
+// welcome says who has connected, or why that one is refused.
+func (p *Peers) welcome(ctx context.Context, hello *peerpb.Hello) (changefeed.NodeID, error) {
+	if err := p.check(hello); err != nil {
+		p.config.Logger.Warn("peer refused", zap.String("peer", hello.GetNode()), zap.Error(err))
+		return "", status.Error(codes.FailedPrecondition, err.Error())
+	}
+	id := changefeed.NodeID(hello.GetNode())
+	if err := p.admit(ctx, id); err != nil {
+		p.config.Logger.Warn("peer refused", zap.String("peer", string(id)), zap.Error(err))
+		return "", status.Error(codes.PermissionDenied, err.Error())
+	}
+	return id, nil
+}
+
+// firstOf waits for the first frame of a stream, but not for ever.
+func firstOf(p *Peers, ctx context.Context, receive func() (*peerpb.Hello, error)) (*peerpb.Hello, error) {
 	type first struct {
-		frame *peerpb.Frame
+		hello *peerpb.Hello
 		err   error
 	}
 	frames := make(chan first, 1)
-	a.peers.tasks.Go(func() {
-		frame, err := ends.Recv() // ends with the stream at the latest
-		frames <- first{frame, err}
+	p.tasks.Go(func() {
+		hello, err := receive() // ends with the stream at the latest
+		frames <- first{hello, err}
 	})
 	limit := time.NewTimer(handshakeMax)
 	defer limit.Stop()
 	select {
 	case f := <-frames:
-		return f.frame.GetHello(), f.err
+		return f.hello, f.err
 	case <-limit.C:
 		return nil, status.Error(codes.DeadlineExceeded, "peer: no hello")
-	case <-ends.Context().Done():
-		return nil, status.FromContextError(ends.Context().Err()).Err()
+	case <-ctx.Done():
+		return nil, status.FromContextError(ctx.Err()).Err()
 	}
 }
 
@@ -189,8 +201,8 @@ func (p *Peers) dial(ctx context.Context, l *link) {
 	}
 }
 
-// connect opens one stream and serves it to its end. wasUp tells whether the other end accepted it.
-func (p *Peers) connect(ctx context.Context, l *link) (wasUp bool, err error) {
+// client returns a connection of its own to a peer.
+func (p *Peers) client(l *link) (*grpc.ClientConn, error) {
 	transport := insecure.NewCredentials()
 	if p.config.TLS != nil {
 		transport = credentials.NewTLS(p.config.TLS)
@@ -200,7 +212,16 @@ func (p *Peers) connect(ctx context.Context, l *link) (wasUp bool, err error) {
 		grpc.WithDefaultCallOptions(
 			grpc.MaxCallRecvMsgSize(MessageBytesMax+frameOverheadMax), grpc.MaxCallSendMsgSize(MessageBytesMax+frameOverheadMax)))
 	if err != nil {
-		return false, fmt.Errorf("peer: dial: %w", err)
+		return nil, fmt.Errorf("peer: dial: %w", err)
+	}
+	return connection, nil
+}
+
+// connect opens one stream and serves it to its end. wasUp tells whether the other end accepted it.
+func (p *Peers) connect(ctx context.Context, l *link) (wasUp bool, err error) {
+	connection, err := p.client(l)
+	if err != nil {
+		return false, err
 	}
 	defer func() { _ = connection.Close() }()
 	ctx, cancel := context.WithCancel(ctx)

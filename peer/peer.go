@@ -54,6 +54,8 @@ type Config struct {
 	// Deliver is called with each message that arrives, in order for each sender, by several goroutines at once. It must
 	// return fast, as into a mailbox: while it runs, nothing else from that sender arrives. It may call Send.
 	Deliver func(message.Envelope)
+	// Data serves a stream of data that a peer opened, until it returns or ctx ends; nil serves none.
+	Data func(ctx context.Context, from changefeed.NodeID, stream *Data) error
 	// PingInterval is 0 for the default.
 	PingInterval time.Duration
 }
@@ -86,6 +88,7 @@ type Peers struct {
 	tasks   sync.WaitGroup
 
 	generation atomic.Uint64 // of the stream that was opened last, to whomever
+	streams    atomic.Int64  // of data, opened by others
 
 	mu    sync.Mutex
 	links map[changefeed.NodeID]*link

@@ -113,3 +113,10 @@ type Progressing interface {
 // Hurrying is implemented by readers that say only now and then how far a source without changes is, and can be asked to say so
 // soon. It may be called by any goroutine, and does not wait.
 type Hurrying interface{ Hurry() }
+
+// Waiting is implemented by readers that may wait for something else than changes of the source. It may be called by any
+// goroutine.
+type Waiting interface {
+	// Waits says in a few words what the reader waits for, "" if for nothing else.
+	Waits() string
+}

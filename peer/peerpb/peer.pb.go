@@ -23,6 +23,89 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// DataFrame is what such a stream carries, in both directions. The first one of each side is a hello.
+type DataFrame struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Types that are valid to be assigned to Kind:
+	//
+	//	*DataFrame_Hello
+	//	*DataFrame_Data
+	Kind          isDataFrame_Kind `protobuf_oneof:"kind"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DataFrame) Reset() {
+	*x = DataFrame{}
+	mi := &file_peer_proto_msgTypes[0]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DataFrame) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DataFrame) ProtoMessage() {}
+
+func (x *DataFrame) ProtoReflect() protoreflect.Message {
+	mi := &file_peer_proto_msgTypes[0]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DataFrame.ProtoReflect.Descriptor instead.
+func (*DataFrame) Descriptor() ([]byte, []int) {
+	return file_peer_proto_rawDescGZIP(), []int{0}
+}
+
+func (x *DataFrame) GetKind() isDataFrame_Kind {
+	if x != nil {
+		return x.Kind
+	}
+	return nil
+}
+
+func (x *DataFrame) GetHello() *Hello {
+	if x != nil {
+		if x, ok := x.Kind.(*DataFrame_Hello); ok {
+			return x.Hello
+		}
+	}
+	return nil
+}
+
+func (x *DataFrame) GetData() []byte {
+	if x != nil {
+		if x, ok := x.Kind.(*DataFrame_Data); ok {
+			return x.Data
+		}
+	}
+	return nil
+}
+
+type isDataFrame_Kind interface {
+	isDataFrame_Kind()
+}
+
+type DataFrame_Hello struct {
+	Hello *Hello `protobuf:"bytes,1,opt,name=hello,proto3,oneof"`
+}
+
+type DataFrame_Data struct {
+	Data []byte `protobuf:"bytes,2,opt,name=data,proto3,oneof"`
+}
+
+func (*DataFrame_Hello) isDataFrame_Kind() {}
+
+func (*DataFrame_Data) isDataFrame_Kind() {}
+
 // Frame is what a stream carries, in both directions. The first one of each side is a hello.
 type Frame struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -39,7 +122,7 @@ type Frame struct {
 
 func (x *Frame) Reset() {
 	*x = Frame{}
-	mi := &file_peer_proto_msgTypes[0]
+	mi := &file_peer_proto_msgTypes[1]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -51,7 +134,7 @@ func (x *Frame) String() string {
 func (*Frame) ProtoMessage() {}
 
 func (x *Frame) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[0]
+	mi := &file_peer_proto_msgTypes[1]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -64,7 +147,7 @@ func (x *Frame) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Frame.ProtoReflect.Descriptor instead.
 func (*Frame) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{0}
+	return file_peer_proto_rawDescGZIP(), []int{1}
 }
 
 func (x *Frame) GetKind() isFrame_Kind {
@@ -154,7 +237,7 @@ type Hello struct {
 
 func (x *Hello) Reset() {
 	*x = Hello{}
-	mi := &file_peer_proto_msgTypes[1]
+	mi := &file_peer_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -166,7 +249,7 @@ func (x *Hello) String() string {
 func (*Hello) ProtoMessage() {}
 
 func (x *Hello) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[1]
+	mi := &file_peer_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -179,7 +262,7 @@ func (x *Hello) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Hello.ProtoReflect.Descriptor instead.
 func (*Hello) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{1}
+	return file_peer_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *Hello) GetProtocol() uint32 {
@@ -233,7 +316,7 @@ type Ping struct {
 
 func (x *Ping) Reset() {
 	*x = Ping{}
-	mi := &file_peer_proto_msgTypes[2]
+	mi := &file_peer_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -245,7 +328,7 @@ func (x *Ping) String() string {
 func (*Ping) ProtoMessage() {}
 
 func (x *Ping) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[2]
+	mi := &file_peer_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -258,7 +341,7 @@ func (x *Ping) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ping.ProtoReflect.Descriptor instead.
 func (*Ping) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{2}
+	return file_peer_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *Ping) GetNumber() uint64 {
@@ -277,7 +360,7 @@ type Pong struct {
 
 func (x *Pong) Reset() {
 	*x = Pong{}
-	mi := &file_peer_proto_msgTypes[3]
+	mi := &file_peer_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -289,7 +372,7 @@ func (x *Pong) String() string {
 func (*Pong) ProtoMessage() {}
 
 func (x *Pong) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[3]
+	mi := &file_peer_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -302,7 +385,7 @@ func (x *Pong) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pong.ProtoReflect.Descriptor instead.
 func (*Pong) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{3}
+	return file_peer_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Pong) GetNumber() uint64 {
@@ -321,7 +404,7 @@ type Batch struct {
 
 func (x *Batch) Reset() {
 	*x = Batch{}
-	mi := &file_peer_proto_msgTypes[4]
+	mi := &file_peer_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -333,7 +416,7 @@ func (x *Batch) String() string {
 func (*Batch) ProtoMessage() {}
 
 func (x *Batch) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[4]
+	mi := &file_peer_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -346,7 +429,7 @@ func (x *Batch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Batch.ProtoReflect.Descriptor instead.
 func (*Batch) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{4}
+	return file_peer_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Batch) GetEnvelopes() []*Envelope {
@@ -382,7 +465,7 @@ type Envelope struct {
 
 func (x *Envelope) Reset() {
 	*x = Envelope{}
-	mi := &file_peer_proto_msgTypes[5]
+	mi := &file_peer_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -394,7 +477,7 @@ func (x *Envelope) String() string {
 func (*Envelope) ProtoMessage() {}
 
 func (x *Envelope) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[5]
+	mi := &file_peer_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -407,7 +490,7 @@ func (x *Envelope) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Envelope.ProtoReflect.Descriptor instead.
 func (*Envelope) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{5}
+	return file_peer_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Envelope) GetNamespace() string {
@@ -624,7 +707,7 @@ type Span struct {
 
 func (x *Span) Reset() {
 	*x = Span{}
-	mi := &file_peer_proto_msgTypes[6]
+	mi := &file_peer_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -636,7 +719,7 @@ func (x *Span) String() string {
 func (*Span) ProtoMessage() {}
 
 func (x *Span) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[6]
+	mi := &file_peer_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -649,7 +732,7 @@ func (x *Span) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Span.ProtoReflect.Descriptor instead.
 func (*Span) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{6}
+	return file_peer_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Span) GetStart() []byte {
@@ -676,7 +759,7 @@ type Token struct {
 
 func (x *Token) Reset() {
 	*x = Token{}
-	mi := &file_peer_proto_msgTypes[7]
+	mi := &file_peer_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -688,7 +771,7 @@ func (x *Token) String() string {
 func (*Token) ProtoMessage() {}
 
 func (x *Token) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[7]
+	mi := &file_peer_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -701,7 +784,7 @@ func (x *Token) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Token.ProtoReflect.Descriptor instead.
 func (*Token) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{7}
+	return file_peer_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Token) GetEpoch() uint64 {
@@ -728,7 +811,7 @@ type Mark struct {
 
 func (x *Mark) Reset() {
 	*x = Mark{}
-	mi := &file_peer_proto_msgTypes[8]
+	mi := &file_peer_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -740,7 +823,7 @@ func (x *Mark) String() string {
 func (*Mark) ProtoMessage() {}
 
 func (x *Mark) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[8]
+	mi := &file_peer_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -753,7 +836,7 @@ func (x *Mark) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Mark.ProtoReflect.Descriptor instead.
 func (*Mark) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{8}
+	return file_peer_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Mark) GetPosition() uint64 {
@@ -785,7 +868,7 @@ type Fault struct {
 
 func (x *Fault) Reset() {
 	*x = Fault{}
-	mi := &file_peer_proto_msgTypes[9]
+	mi := &file_peer_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -797,7 +880,7 @@ func (x *Fault) String() string {
 func (*Fault) ProtoMessage() {}
 
 func (x *Fault) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[9]
+	mi := &file_peer_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -810,7 +893,7 @@ func (x *Fault) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Fault.ProtoReflect.Descriptor instead.
 func (*Fault) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{9}
+	return file_peer_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Fault) GetCode() string {
@@ -894,7 +977,7 @@ type Status struct {
 
 func (x *Status) Reset() {
 	*x = Status{}
-	mi := &file_peer_proto_msgTypes[10]
+	mi := &file_peer_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -906,7 +989,7 @@ func (x *Status) String() string {
 func (*Status) ProtoMessage() {}
 
 func (x *Status) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[10]
+	mi := &file_peer_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -919,7 +1002,7 @@ func (x *Status) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Status.ProtoReflect.Descriptor instead.
 func (*Status) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{10}
+	return file_peer_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Status) GetStart() []byte {
@@ -1095,7 +1178,7 @@ type Bootstrap struct {
 
 func (x *Bootstrap) Reset() {
 	*x = Bootstrap{}
-	mi := &file_peer_proto_msgTypes[11]
+	mi := &file_peer_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1107,7 +1190,7 @@ func (x *Bootstrap) String() string {
 func (*Bootstrap) ProtoMessage() {}
 
 func (x *Bootstrap) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[11]
+	mi := &file_peer_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1120,7 +1203,7 @@ func (x *Bootstrap) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Bootstrap.ProtoReflect.Descriptor instead.
 func (*Bootstrap) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{11}
+	return file_peer_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Bootstrap) GetSpecJson() []byte {
@@ -1160,7 +1243,7 @@ type BootstrapReply struct {
 
 func (x *BootstrapReply) Reset() {
 	*x = BootstrapReply{}
-	mi := &file_peer_proto_msgTypes[12]
+	mi := &file_peer_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1172,7 +1255,7 @@ func (x *BootstrapReply) String() string {
 func (*BootstrapReply) ProtoMessage() {}
 
 func (x *BootstrapReply) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[12]
+	mi := &file_peer_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1185,7 +1268,7 @@ func (x *BootstrapReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BootstrapReply.ProtoReflect.Descriptor instead.
 func (*BootstrapReply) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{12}
+	return file_peer_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *BootstrapReply) GetDispatchers() []*Status {
@@ -1208,7 +1291,7 @@ type Place struct {
 
 func (x *Place) Reset() {
 	*x = Place{}
-	mi := &file_peer_proto_msgTypes[13]
+	mi := &file_peer_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1220,7 +1303,7 @@ func (x *Place) String() string {
 func (*Place) ProtoMessage() {}
 
 func (x *Place) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[13]
+	mi := &file_peer_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1233,7 +1316,7 @@ func (x *Place) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Place.ProtoReflect.Descriptor instead.
 func (*Place) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{13}
+	return file_peer_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Place) GetSeq() uint64 {
@@ -1281,7 +1364,7 @@ type Stop struct {
 
 func (x *Stop) Reset() {
 	*x = Stop{}
-	mi := &file_peer_proto_msgTypes[14]
+	mi := &file_peer_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1293,7 +1376,7 @@ func (x *Stop) String() string {
 func (*Stop) ProtoMessage() {}
 
 func (x *Stop) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[14]
+	mi := &file_peer_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1306,7 +1389,7 @@ func (x *Stop) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Stop.ProtoReflect.Descriptor instead.
 func (*Stop) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{14}
+	return file_peer_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Stop) GetToken() *Token {
@@ -1334,7 +1417,7 @@ type Barrier struct {
 
 func (x *Barrier) Reset() {
 	*x = Barrier{}
-	mi := &file_peer_proto_msgTypes[15]
+	mi := &file_peer_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1346,7 +1429,7 @@ func (x *Barrier) String() string {
 func (*Barrier) ProtoMessage() {}
 
 func (x *Barrier) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[15]
+	mi := &file_peer_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1359,7 +1442,7 @@ func (x *Barrier) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Barrier.ProtoReflect.Descriptor instead.
 func (*Barrier) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{15}
+	return file_peer_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Barrier) GetPosition() uint64 {
@@ -1395,7 +1478,7 @@ type Held struct {
 
 func (x *Held) Reset() {
 	*x = Held{}
-	mi := &file_peer_proto_msgTypes[16]
+	mi := &file_peer_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1407,7 +1490,7 @@ func (x *Held) String() string {
 func (*Held) ProtoMessage() {}
 
 func (x *Held) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[16]
+	mi := &file_peer_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1420,7 +1503,7 @@ func (x *Held) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Held.ProtoReflect.Descriptor instead.
 func (*Held) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{16}
+	return file_peer_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Held) GetNumber() uint64 {
@@ -1460,7 +1543,7 @@ type Close struct {
 
 func (x *Close) Reset() {
 	*x = Close{}
-	mi := &file_peer_proto_msgTypes[17]
+	mi := &file_peer_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1472,7 +1555,7 @@ func (x *Close) String() string {
 func (*Close) ProtoMessage() {}
 
 func (x *Close) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[17]
+	mi := &file_peer_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1485,7 +1568,7 @@ func (x *Close) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Close.ProtoReflect.Descriptor instead.
 func (*Close) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{17}
+	return file_peer_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Close) GetRemoved() bool {
@@ -1503,7 +1586,7 @@ type Closed struct {
 
 func (x *Closed) Reset() {
 	*x = Closed{}
-	mi := &file_peer_proto_msgTypes[18]
+	mi := &file_peer_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1515,7 +1598,7 @@ func (x *Closed) String() string {
 func (*Closed) ProtoMessage() {}
 
 func (x *Closed) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[18]
+	mi := &file_peer_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1528,7 +1611,7 @@ func (x *Closed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Closed.ProtoReflect.Descriptor instead.
 func (*Closed) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{18}
+	return file_peer_proto_rawDescGZIP(), []int{19}
 }
 
 type ListStatuses struct {
@@ -1540,7 +1623,7 @@ type ListStatuses struct {
 
 func (x *ListStatuses) Reset() {
 	*x = ListStatuses{}
-	mi := &file_peer_proto_msgTypes[19]
+	mi := &file_peer_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1552,7 +1635,7 @@ func (x *ListStatuses) String() string {
 func (*ListStatuses) ProtoMessage() {}
 
 func (x *ListStatuses) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[19]
+	mi := &file_peer_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1565,7 +1648,7 @@ func (x *ListStatuses) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListStatuses.ProtoReflect.Descriptor instead.
 func (*ListStatuses) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{19}
+	return file_peer_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ListStatuses) GetHalve() *Token {
@@ -1585,7 +1668,7 @@ type Statuses struct {
 
 func (x *Statuses) Reset() {
 	*x = Statuses{}
-	mi := &file_peer_proto_msgTypes[20]
+	mi := &file_peer_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1597,7 +1680,7 @@ func (x *Statuses) String() string {
 func (*Statuses) ProtoMessage() {}
 
 func (x *Statuses) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[20]
+	mi := &file_peer_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1610,7 +1693,7 @@ func (x *Statuses) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Statuses.ProtoReflect.Descriptor instead.
 func (*Statuses) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{20}
+	return file_peer_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Statuses) GetFull() bool {
@@ -1642,7 +1725,7 @@ type Heartbeat struct {
 
 func (x *Heartbeat) Reset() {
 	*x = Heartbeat{}
-	mi := &file_peer_proto_msgTypes[21]
+	mi := &file_peer_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1654,7 +1737,7 @@ func (x *Heartbeat) String() string {
 func (*Heartbeat) ProtoMessage() {}
 
 func (x *Heartbeat) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[21]
+	mi := &file_peer_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1667,7 +1750,7 @@ func (x *Heartbeat) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Heartbeat.ProtoReflect.Descriptor instead.
 func (*Heartbeat) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{21}
+	return file_peer_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Heartbeat) GetNumber() uint64 {
@@ -1732,7 +1815,7 @@ type Rejected struct {
 
 func (x *Rejected) Reset() {
 	*x = Rejected{}
-	mi := &file_peer_proto_msgTypes[22]
+	mi := &file_peer_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1744,7 +1827,7 @@ func (x *Rejected) String() string {
 func (*Rejected) ProtoMessage() {}
 
 func (x *Rejected) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[22]
+	mi := &file_peer_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1757,7 +1840,7 @@ func (x *Rejected) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Rejected.ProtoReflect.Descriptor instead.
 func (*Rejected) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{22}
+	return file_peer_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Rejected) GetOffered() uint64 {
@@ -1800,7 +1883,11 @@ var File_peer_proto protoreflect.FileDescriptor
 const file_peer_proto_rawDesc = "" +
 	"\n" +
 	"\n" +
-	"peer.proto\x12\x10fencerow.peer.v1\"\xcd\x01\n" +
+	"peer.proto\x12\x10fencerow.peer.v1\"Z\n" +
+	"\tDataFrame\x12/\n" +
+	"\x05hello\x18\x01 \x01(\v2\x17.fencerow.peer.v1.HelloH\x00R\x05hello\x12\x14\n" +
+	"\x04data\x18\x02 \x01(\fH\x00R\x04dataB\x06\n" +
+	"\x04kind\"\xcd\x01\n" +
 	"\x05Frame\x12/\n" +
 	"\x05hello\x18\x01 \x01(\v2\x17.fencerow.peer.v1.HelloH\x00R\x05hello\x12/\n" +
 	"\x05batch\x18\x02 \x01(\v2\x17.fencerow.peer.v1.BatchH\x00R\x05batch\x12,\n" +
@@ -1934,9 +2021,10 @@ const file_peer_proto_rawDesc = "" +
 	"\x04held\x18\x02 \x01(\x04R\x04held\x12\x12\n" +
 	"\x04rule\x18\x03 \x01(\tR\x04rule\x12\x18\n" +
 	"\acommand\x18\x04 \x01(\rR\acommand\x12-\n" +
-	"\x05token\x18\x05 \x01(\v2\x17.fencerow.peer.v1.TokenR\x05token2H\n" +
+	"\x05token\x18\x05 \x01(\v2\x17.fencerow.peer.v1.TokenR\x05token2\x8e\x01\n" +
 	"\x04Peer\x12@\n" +
-	"\bExchange\x12\x17.fencerow.peer.v1.Frame\x1a\x17.fencerow.peer.v1.Frame(\x010\x01B\x16Z\x14fencerow/peer/peerpbb\x06proto3"
+	"\bExchange\x12\x17.fencerow.peer.v1.Frame\x1a\x17.fencerow.peer.v1.Frame(\x010\x01\x12D\n" +
+	"\x04Open\x12\x1b.fencerow.peer.v1.DataFrame\x1a\x1b.fencerow.peer.v1.DataFrame(\x010\x01B\x16Z\x14fencerow/peer/peerpbb\x06proto3"
 
 var (
 	file_peer_proto_rawDescOnce sync.Once
@@ -1950,68 +2038,72 @@ func file_peer_proto_rawDescGZIP() []byte {
 	return file_peer_proto_rawDescData
 }
 
-var file_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
+var file_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
 var file_peer_proto_goTypes = []any{
-	(*Frame)(nil),          // 0: fencerow.peer.v1.Frame
-	(*Hello)(nil),          // 1: fencerow.peer.v1.Hello
-	(*Ping)(nil),           // 2: fencerow.peer.v1.Ping
-	(*Pong)(nil),           // 3: fencerow.peer.v1.Pong
-	(*Batch)(nil),          // 4: fencerow.peer.v1.Batch
-	(*Envelope)(nil),       // 5: fencerow.peer.v1.Envelope
-	(*Span)(nil),           // 6: fencerow.peer.v1.Span
-	(*Token)(nil),          // 7: fencerow.peer.v1.Token
-	(*Mark)(nil),           // 8: fencerow.peer.v1.Mark
-	(*Fault)(nil),          // 9: fencerow.peer.v1.Fault
-	(*Status)(nil),         // 10: fencerow.peer.v1.Status
-	(*Bootstrap)(nil),      // 11: fencerow.peer.v1.Bootstrap
-	(*BootstrapReply)(nil), // 12: fencerow.peer.v1.BootstrapReply
-	(*Place)(nil),          // 13: fencerow.peer.v1.Place
-	(*Stop)(nil),           // 14: fencerow.peer.v1.Stop
-	(*Barrier)(nil),        // 15: fencerow.peer.v1.Barrier
-	(*Held)(nil),           // 16: fencerow.peer.v1.Held
-	(*Close)(nil),          // 17: fencerow.peer.v1.Close
-	(*Closed)(nil),         // 18: fencerow.peer.v1.Closed
-	(*ListStatuses)(nil),   // 19: fencerow.peer.v1.ListStatuses
-	(*Statuses)(nil),       // 20: fencerow.peer.v1.Statuses
-	(*Heartbeat)(nil),      // 21: fencerow.peer.v1.Heartbeat
-	(*Rejected)(nil),       // 22: fencerow.peer.v1.Rejected
+	(*DataFrame)(nil),      // 0: fencerow.peer.v1.DataFrame
+	(*Frame)(nil),          // 1: fencerow.peer.v1.Frame
+	(*Hello)(nil),          // 2: fencerow.peer.v1.Hello
+	(*Ping)(nil),           // 3: fencerow.peer.v1.Ping
+	(*Pong)(nil),           // 4: fencerow.peer.v1.Pong
+	(*Batch)(nil),          // 5: fencerow.peer.v1.Batch
+	(*Envelope)(nil),       // 6: fencerow.peer.v1.Envelope
+	(*Span)(nil),           // 7: fencerow.peer.v1.Span
+	(*Token)(nil),          // 8: fencerow.peer.v1.Token
+	(*Mark)(nil),           // 9: fencerow.peer.v1.Mark
+	(*Fault)(nil),          // 10: fencerow.peer.v1.Fault
+	(*Status)(nil),         // 11: fencerow.peer.v1.Status
+	(*Bootstrap)(nil),      // 12: fencerow.peer.v1.Bootstrap
+	(*BootstrapReply)(nil), // 13: fencerow.peer.v1.BootstrapReply
+	(*Place)(nil),          // 14: fencerow.peer.v1.Place
+	(*Stop)(nil),           // 15: fencerow.peer.v1.Stop
+	(*Barrier)(nil),        // 16: fencerow.peer.v1.Barrier
+	(*Held)(nil),           // 17: fencerow.peer.v1.Held
+	(*Close)(nil),          // 18: fencerow.peer.v1.Close
+	(*Closed)(nil),         // 19: fencerow.peer.v1.Closed
+	(*ListStatuses)(nil),   // 20: fencerow.peer.v1.ListStatuses
+	(*Statuses)(nil),       // 21: fencerow.peer.v1.Statuses
+	(*Heartbeat)(nil),      // 22: fencerow.peer.v1.Heartbeat
+	(*Rejected)(nil),       // 23: fencerow.peer.v1.Rejected
 }
 var file_peer_proto_depIdxs = []int32{
-	1,  // 0: fencerow.peer.v1.Frame.hello:type_name -> fencerow.peer.v1.Hello
-	4,  // 1: fencerow.peer.v1.Frame.batch:type_name -> fencerow.peer.v1.Batch
-	2,  // 2: fencerow.peer.v1.Frame.ping:type_name -> fencerow.peer.v1.Ping
-	3,  // 3: fencerow.peer.v1.Frame.pong:type_name -> fencerow.peer.v1.Pong
-	5,  // 4: fencerow.peer.v1.Batch.envelopes:type_name -> fencerow.peer.v1.Envelope
-	11, // 5: fencerow.peer.v1.Envelope.bootstrap:type_name -> fencerow.peer.v1.Bootstrap
-	12, // 6: fencerow.peer.v1.Envelope.bootstrap_reply:type_name -> fencerow.peer.v1.BootstrapReply
-	13, // 7: fencerow.peer.v1.Envelope.place:type_name -> fencerow.peer.v1.Place
-	14, // 8: fencerow.peer.v1.Envelope.stop:type_name -> fencerow.peer.v1.Stop
-	20, // 9: fencerow.peer.v1.Envelope.statuses:type_name -> fencerow.peer.v1.Statuses
-	17, // 10: fencerow.peer.v1.Envelope.close:type_name -> fencerow.peer.v1.Close
-	18, // 11: fencerow.peer.v1.Envelope.closed:type_name -> fencerow.peer.v1.Closed
-	21, // 12: fencerow.peer.v1.Envelope.heartbeat:type_name -> fencerow.peer.v1.Heartbeat
-	19, // 13: fencerow.peer.v1.Envelope.list_statuses:type_name -> fencerow.peer.v1.ListStatuses
-	22, // 14: fencerow.peer.v1.Envelope.rejected:type_name -> fencerow.peer.v1.Rejected
-	15, // 15: fencerow.peer.v1.Envelope.barrier:type_name -> fencerow.peer.v1.Barrier
-	9,  // 16: fencerow.peer.v1.Status.fault:type_name -> fencerow.peer.v1.Fault
-	10, // 17: fencerow.peer.v1.BootstrapReply.dispatchers:type_name -> fencerow.peer.v1.Status
-	6,  // 18: fencerow.peer.v1.Place.span:type_name -> fencerow.peer.v1.Span
-	8,  // 19: fencerow.peer.v1.Place.from:type_name -> fencerow.peer.v1.Mark
-	15, // 20: fencerow.peer.v1.Place.barrier:type_name -> fencerow.peer.v1.Barrier
-	7,  // 21: fencerow.peer.v1.Stop.token:type_name -> fencerow.peer.v1.Token
-	8,  // 22: fencerow.peer.v1.Stop.at:type_name -> fencerow.peer.v1.Mark
-	7,  // 23: fencerow.peer.v1.ListStatuses.halve:type_name -> fencerow.peer.v1.Token
-	10, // 24: fencerow.peer.v1.Statuses.statuses:type_name -> fencerow.peer.v1.Status
-	10, // 25: fencerow.peer.v1.Heartbeat.changed:type_name -> fencerow.peer.v1.Status
-	16, // 26: fencerow.peer.v1.Heartbeat.held:type_name -> fencerow.peer.v1.Held
-	7,  // 27: fencerow.peer.v1.Rejected.token:type_name -> fencerow.peer.v1.Token
-	0,  // 28: fencerow.peer.v1.Peer.Exchange:input_type -> fencerow.peer.v1.Frame
-	0,  // 29: fencerow.peer.v1.Peer.Exchange:output_type -> fencerow.peer.v1.Frame
-	29, // [29:30] is the sub-list for method output_type
-	28, // [28:29] is the sub-list for method input_type
-	28, // [28:28] is the sub-list for extension type_name
-	28, // [28:28] is the sub-list for extension extendee
-	0,  // [0:28] is the sub-list for field type_name
+	2,  // 0: fencerow.peer.v1.DataFrame.hello:type_name -> fencerow.peer.v1.Hello
+	2,  // 1: fencerow.peer.v1.Frame.hello:type_name -> fencerow.peer.v1.Hello
+	5,  // 2: fencerow.peer.v1.Frame.batch:type_name -> fencerow.peer.v1.Batch
+	3,  // 3: fencerow.peer.v1.Frame.ping:type_name -> fencerow.peer.v1.Ping
+	4,  // 4: fencerow.peer.v1.Frame.pong:type_name -> fencerow.peer.v1.Pong
+	6,  // 5: fencerow.peer.v1.Batch.envelopes:type_name -> fencerow.peer.v1.Envelope
+	12, // 6: fencerow.peer.v1.Envelope.bootstrap:type_name -> fencerow.peer.v1.Bootstrap
+	13, // 7: fencerow.peer.v1.Envelope.bootstrap_reply:type_name -> fencerow.peer.v1.BootstrapReply
+	14, // 8: fencerow.peer.v1.Envelope.place:type_name -> fencerow.peer.v1.Place
+	15, // 9: fencerow.peer.v1.Envelope.stop:type_name -> fencerow.peer.v1.Stop
+	21, // 10: fencerow.peer.v1.Envelope.statuses:type_name -> fencerow.peer.v1.Statuses
+	18, // 11: fencerow.peer.v1.Envelope.close:type_name -> fencerow.peer.v1.Close
+	19, // 12: fencerow.peer.v1.Envelope.closed:type_name -> fencerow.peer.v1.Closed
+	22, // 13: fencerow.peer.v1.Envelope.heartbeat:type_name -> fencerow.peer.v1.Heartbeat
+	20, // 14: fencerow.peer.v1.Envelope.list_statuses:type_name -> fencerow.peer.v1.ListStatuses
+	23, // 15: fencerow.peer.v1.Envelope.rejected:type_name -> fencerow.peer.v1.Rejected
+	16, // 16: fencerow.peer.v1.Envelope.barrier:type_name -> fencerow.peer.v1.Barrier
+	10, // 17: fencerow.peer.v1.Status.fault:type_name -> fencerow.peer.v1.Fault
+	11, // 18: fencerow.peer.v1.BootstrapReply.dispatchers:type_name -> fencerow.peer.v1.Status
+	7,  // 19: fencerow.peer.v1.Place.span:type_name -> fencerow.peer.v1.Span
+	9,  // 20: fencerow.peer.v1.Place.from:type_name -> fencerow.peer.v1.Mark
+	16, // 21: fencerow.peer.v1.Place.barrier:type_name -> fencerow.peer.v1.Barrier
+	8,  // 22: fencerow.peer.v1.Stop.token:type_name -> fencerow.peer.v1.Token
+	9,  // 23: fencerow.peer.v1.Stop.at:type_name -> fencerow.peer.v1.Mark
+	8,  // 24: fencerow.peer.v1.ListStatuses.halve:type_name -> fencerow.peer.v1.Token
+	11, // 25: fencerow.peer.v1.Statuses.statuses:type_name -> fencerow.peer.v1.Status
+	11, // 26: fencerow.peer.v1.Heartbeat.changed:type_name -> fencerow.peer.v1.Status
+	17, // 27: fencerow.peer.v1.Heartbeat.held:type_name -> fencerow.peer.v1.Held
+	8,  // 28: fencerow.peer.v1.Rejected.token:type_name -> fencerow.peer.v1.Token
+	1,  // 29: fencerow.peer.v1.Peer.Exchange:input_type -> fencerow.peer.v1.Frame
+	0,  // 30: fencerow.peer.v1.Peer.Open:input_type -> fencerow.peer.v1.DataFrame
+	1,  // 31: fencerow.peer.v1.Peer.Exchange:output_type -> fencerow.peer.v1.Frame
+	0,  // 32: fencerow.peer.v1.Peer.Open:output_type -> fencerow.peer.v1.DataFrame
+	31, // [31:33] is the sub-list for method output_type
+	29, // [29:31] is the sub-list for method input_type
+	29, // [29:29] is the sub-list for extension type_name
+	29, // [29:29] is the sub-list for extension extendee
+	0,  // [0:29] is the sub-list for field type_name
 }
 
 func init() { file_peer_proto_init() }
@@ -2020,12 +2112,16 @@ func file_peer_proto_init() {
 		return
 	}
 	file_peer_proto_msgTypes[0].OneofWrappers = []any{
+		(*DataFrame_Hello)(nil),
+		(*DataFrame_Data)(nil),
+	}
+	file_peer_proto_msgTypes[1].OneofWrappers = []any{
 		(*Frame_Hello)(nil),
 		(*Frame_Batch)(nil),
 		(*Frame_Ping)(nil),
 		(*Frame_Pong)(nil),
 	}
-	file_peer_proto_msgTypes[5].OneofWrappers = []any{
+	file_peer_proto_msgTypes[6].OneofWrappers = []any{
 		(*Envelope_Bootstrap)(nil),
 		(*Envelope_BootstrapReply)(nil),
 		(*Envelope_Place)(nil),
@@ -2044,7 +2140,7 @@ func file_peer_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_peer_proto_rawDesc), len(file_peer_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   23,
+			NumMessages:   24,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

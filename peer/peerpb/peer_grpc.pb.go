@@ -22,6 +22,7 @@ const _ = grpc.SupportPackageIsVersion9
 
 const (
 	Peer_Exchange_FullMethodName = "/fencerow.peer.v1.Peer/Exchange"
+	Peer_Open_FullMethodName     = "/fencerow.peer.v1.Peer/Open"
 )
 
 // PeerClient is the client API for Peer service.
@@ -31,6 +32,9 @@ const (
 // Peer is the service of every node. The node with the smaller id opens one stream to each of the others.
 type PeerClient interface {
 	Exchange(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[Frame, Frame], error)
+	// Open carries frames whose content is not this service's, one stream for each user, so that much data does not hold up
+	// what nodes say to each other. Whoever needs something of the other node opens it.
+	Open(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[DataFrame, DataFrame], error)
 }
 
 type peerClient struct {
@@ -54,6 +58,19 @@ func (c *peerClient) Exchange(ctx context.Context, opts ...grpc.CallOption) (grp
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type Peer_ExchangeClient = grpc.BidiStreamingClient[Frame, Frame]
 
+func (c *peerClient) Open(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[DataFrame, DataFrame], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &Peer_ServiceDesc.Streams[1], Peer_Open_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[DataFrame, DataFrame]{ClientStream: stream}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Peer_OpenClient = grpc.BidiStreamingClient[DataFrame, DataFrame]
+
 // PeerServer is the server API for Peer service.
 // All implementations must embed UnimplementedPeerServer
 // for forward compatibility.
@@ -61,6 +78,9 @@ type Peer_ExchangeClient = grpc.BidiStreamingClient[Frame, Frame]
 // Peer is the service of every node. The node with the smaller id opens one stream to each of the others.
 type PeerServer interface {
 	Exchange(grpc.BidiStreamingServer[Frame, Frame]) error
+	// Open carries frames whose content is not this service's, one stream for each user, so that much data does not hold up
+	// what nodes say to each other. Whoever needs something of the other node opens it.
+	Open(grpc.BidiStreamingServer[DataFrame, DataFrame]) error
 	mustEmbedUnimplementedPeerServer()
 }
 
@@ -73,6 +93,9 @@ type UnimplementedPeerServer struct{}
 
 func (UnimplementedPeerServer) Exchange(grpc.BidiStreamingServer[Frame, Frame]) error {
 	return status.Error(codes.Unimplemented, "method Exchange not implemented")
+}
+func (UnimplementedPeerServer) Open(grpc.BidiStreamingServer[DataFrame, DataFrame]) error {
+	return status.Error(codes.Unimplemented, "method Open not implemented")
 }
 func (UnimplementedPeerServer) mustEmbedUnimplementedPeerServer() {}
 func (UnimplementedPeerServer) testEmbeddedByValue()              {}
@@ -102,6 +125,13 @@ func _Peer_Exchange_Handler(srv interface{}, stream grpc.ServerStream) error {
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type Peer_ExchangeServer = grpc.BidiStreamingServer[Frame, Frame]
 
+func _Peer_Open_Handler(srv interface{}, stream grpc.ServerStream) error {
+	return srv.(PeerServer).Open(&grpc.GenericServerStream[DataFrame, DataFrame]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Peer_OpenServer = grpc.BidiStreamingServer[DataFrame, DataFrame]
+
 // Peer_ServiceDesc is the grpc.ServiceDesc for Peer service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -113,6 +143,12 @@ var Peer_ServiceDesc = grpc.ServiceDesc{
 		{
 			StreamName:    "Exchange",
 			Handler:       _Peer_Exchange_Handler,
+			ServerStreams: true,
+			ClientStreams: true,
+		},
+		{
+			StreamName:    "Open",
+			Handler:       _Peer_Open_Handler,
 			ServerStreams: true,
 			ClientStreams: true,
 		},

@@ -22,15 +22,16 @@ type Write struct {
 	Key      string
 	Value    string
 	Deleted  bool
+	Index    uint32 // of a serial log: its place in the transaction; others rank by key within what is read
 }
 
 // Log is the truth: all writes, in any order. Writes of one position are one transaction.
 type Log []Write
 
-// sorted returns the log in order of positions, then keys: a source's rank within a position is by key.
+// sorted returns the log in order of positions, then indexes, then keys: a partitioned source ranks by key within a position.
 func (l Log) sorted() Log {
 	return slices.SortedFunc(slices.Values(l), func(a, b Write) int {
-		return cmp.Or(cmp.Compare(a.Position, b.Position), cmp.Compare(a.Key, b.Key))
+		return cmp.Or(cmp.Compare(a.Position, b.Position), cmp.Compare(a.Index, b.Index), cmp.Compare(a.Key, b.Key))
 	})
 }
 
@@ -55,12 +56,19 @@ type Checker struct {
 	pieces []source.Piece
 	span   changefeed.Span
 	events []source.Event
+	serial bool
 }
 
 // NewChecker makes a checker of what a reader of these pieces delivers; value returns the value of a row.
 func NewChecker(pieces []source.Piece, value func(change.Row) string) *Checker {
 	span := changefeed.Span{Start: pieces[0].Span.Start, End: pieces[len(pieces)-1].Span.End}
 	return &Checker{value: value, pieces: pieces, span: span}
+}
+
+// OfSerialLog has the indexes of changes compared with those of the log.
+func (c *Checker) OfSerialLog() *Checker {
+	c.serial = true
+	return c
 }
 
 // Add keeps an event for Finish, which judges all of them.
@@ -178,6 +186,9 @@ func (c *Checker) checkRun(event source.Event, marks []source.Piece, log Log) er
 		}
 		at := index
 		index++
+		if c.serial {
+			at = write.Index
+		}
 		if !event.To.Done(write.Position, at) || markOf(marks, write.Key).Done(write.Position, at) {
 			continue
 		}

@@ -31,6 +31,9 @@ type Subject struct {
 	Value func(change.Row) string
 	// Forget makes the history up to the position unreadable. Nil skips its cases.
 	Forget func(ctx context.Context, position change.Position) error
+	// Serial says that indexes are the places in a transaction, whatever is read, and that history which is gone is the fault
+	// source.slot_lost.
+	Serial bool
 	// Disturb breaks the connections of all sources. Nil skips its case.
 	Disturb func(t *testing.T)
 }
@@ -114,8 +117,11 @@ func (s *suite) commit(writes []Write) change.Position {
 	require.NoError(s, err)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, write := range writes {
+	for i, write := range writes {
 		write.Position = position
+		if s.Serial {
+			write.Index = uint32(i) //nolint:gosec // a few
+		}
 		s.log = append(s.log, write)
 	}
 	return position
@@ -130,7 +136,7 @@ func (s *suite) fill(n int) (last change.Position) {
 
 // follow reads from the pieces until everything is delivered up to the position, and judges it.
 func (s *suite) follow(from source.Source, pieces []source.Piece, to func() change.Position) *Checker {
-	checker := NewChecker(pieces, s.Value)
+	checker := s.checker(pieces)
 	reader, err := from.Read(s.ctx, source.Request{Pieces: pieces, BufferBytes: 1 << 20})
 	require.NoError(s, err)
 	defer func() { require.NoError(s, reader.Close()) }()
@@ -138,6 +144,14 @@ func (s *suite) follow(from source.Source, pieces []source.Piece, to func() chan
 		event, err := reader.Next(s.ctx)
 		require.NoError(s, err)
 		checker.Add(event)
+	}
+	return checker
+}
+
+func (s *suite) checker(pieces []source.Piece) *Checker {
+	checker := NewChecker(pieces, s.Value)
+	if s.Serial {
+		checker.OfSerialLog()
 	}
 	return checker
 }
@@ -272,7 +286,7 @@ func (s *suite) snapshotResumed() {
 		event, err := reader.Next(s.ctx)
 		require.NoError(s, err)
 		require.NoError(s, reader.Close())
-		checker := NewChecker(pieces, s.Value)
+		checker := s.checker(pieces)
 		checker.Add(event)
 		s.judge(checker)
 		pieces = checker.Marks()
@@ -342,7 +356,11 @@ func (s *suite) gone() {
 		_, err = reader.Next(s.ctx)
 	}
 	fault := changefeed.AsFault(err, "")
-	require.Equal(s, changefeed.CodeSourceCompacted, fault.Code)
+	code := changefeed.CodeSourceCompacted
+	if s.Serial {
+		code = changefeed.CodeSourceSlotLost
+	}
+	require.Equal(s, code, fault.Code)
 	require.True(s, fault.Permanent)
 	require.NotEmpty(s, fault.Cure)
 	// What is above the border can still be read.
@@ -392,7 +410,7 @@ func (s *suite) slow() {
 	reader, err := from.Read(s.ctx, source.Request{Pieces: s.pieces(from.Span(), change.At(start)), BufferBytes: 1})
 	require.NoError(s, err)
 	defer func() { require.NoError(s, reader.Close()) }()
-	checker := NewChecker(s.pieces(from.Span(), change.At(start)), s.Value)
+	checker := s.checker(s.pieces(from.Span(), change.At(start)))
 	for lowest(checker.Marks()) < end {
 		event, err := reader.Next(s.ctx)
 		require.NoError(s, err)
