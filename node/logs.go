@@ -6,6 +6,7 @@ import (
 
 	"fencerow/change"
 	"fencerow/changefeed"
+	"fencerow/endpoint"
 	"fencerow/fence"
 	"fencerow/maintainer"
 	"fencerow/node/records"
@@ -72,6 +73,23 @@ func (o dispatcherOpener) OpenSource(spec record.Spec) (source.Source, error) {
 // OpenSource makes the source of a spec, as its owner reads it.
 func (o maintainerOpener) OpenSource(spec record.Spec, own maintainer.Ownership) (source.Source, error) {
 	return o.openSource(spec, own)
+}
+
+// serialSource says which source with a log of its own is to be made.
+type serialSource struct {
+	uri  endpoint.URI
+	spec record.Spec
+	own  maintainer.Ownership
+	// confirm returns nil if the ownership still stands; nil where nothing is owned, and so only snapshots are read.
+	confirm func(context.Context) error
+}
+
+func (o *opener) serialSource(uri endpoint.URI, spec record.Spec, own maintainer.Ownership) serialSource {
+	out := serialSource{uri: uri, spec: spec, own: own}
+	if own.Record.Epoch != 0 {
+		out.confirm = o.confirm(own)
+	}
+	return out
 }
 
 // confirm returns nil if the record, read now, still is the ownership.

@@ -34,7 +34,7 @@ type opener struct {
 	log      *zap.Logger
 	store    *epochstore.Store // nil where nothing is owned
 	// serial makes a source with a log of its own; nil where this version has none.
-	serial func(o *opener, uri endpoint.URI, spec record.Spec, own maintainer.Ownership) (source.Serial, error)
+	serial func(serialSource) (source.Serial, error)
 }
 
 func newOpener(cluster string, config Config, log *zap.Logger) *opener {
@@ -63,7 +63,7 @@ func (o *opener) openSource(spec record.Spec, own maintainer.Ownership) (source.
 		return &guardedSource{Source: opened, opener: o, spec: spec, from: uri}, nil
 	case endpoint.Postgres:
 		if o.serial != nil {
-			return o.serial(o, uri, spec, own)
+			return o.serial(o.serialSource(uri, spec, own))
 		}
 	case endpoint.MySQL, endpoint.File, endpoint.Stdout, endpoint.Blackhole:
 	}

@@ -67,7 +67,7 @@ type acceptor struct {
 
 // Exchange serves one stream that a peer opened.
 func (a *acceptor) Exchange(ends grpc.BidiStreamingServer[peerpb.Frame, peerpb.Frame]) error {
-	hello, err := firstOf(a.peers, ends.Context(), func() (*peerpb.Hello, error) {
+	hello, err := firstOf(ends.Context(), a.peers, func() (*peerpb.Hello, error) {
 		frame, err := ends.Recv()
 		return frame.GetHello(), err
 	})
@@ -110,7 +110,7 @@ func (p *Peers) welcome(ctx context.Context, hello *peerpb.Hello) (changefeed.No
 }
 
 // firstOf waits for the first frame of a stream, but not for ever.
-func firstOf(p *Peers, ctx context.Context, receive func() (*peerpb.Hello, error)) (*peerpb.Hello, error) {
+func firstOf(ctx context.Context, p *Peers, receive func() (*peerpb.Hello, error)) (*peerpb.Hello, error) {
 	type first struct {
 		hello *peerpb.Hello
 		err   error

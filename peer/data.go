@@ -168,7 +168,7 @@ func (a *acceptor) Open(ends grpc.BidiStreamingServer[peerpb.DataFrame, peerpb.D
 		return status.Error(codes.ResourceExhausted, "peer: too many data streams")
 	}
 	defer p.streams.Add(-1)
-	hello, err := firstOf(p, ends.Context(), func() (*peerpb.Hello, error) {
+	hello, err := firstOf(ends.Context(), p, func() (*peerpb.Hello, error) {
 		frame, err := ends.Recv()
 		return frame.GetHello(), err
 	})

@@ -151,8 +151,8 @@ func (h *Hub) follow(ctx context.Context) (moved bool, err error) {
 	if err := h.prepare(ctx); err != nil {
 		return false, err
 	}
-	above, any := h.lowest()
-	if !any {
+	above, found := h.lowest()
+	if !found {
 		return false, nil
 	}
 	log, err := h.config.Source.Follow(ctx, above)

@@ -87,33 +87,41 @@ func (j *joined) begin(ctx context.Context) error {
 // Next implements source.Reader.
 func (j *joined) Next(ctx context.Context) (source.Event, error) {
 	for j.failed == nil {
-		var event source.Event
-		var err error
+		next := j.tail
 		if j.pages != nil {
-			event, err = j.pages.Next(ctx)
-			if errors.Is(err, io.EOF) {
-				j.failed = j.follow(ctx)
-				continue
-			}
-			if err == nil {
-				j.pieces = turned(j.pieces, &event)
-			}
-		} else {
-			event, err = j.live.Next(ctx)
-			if gap, ok := errors.AsType[*Gap](err); ok {
-				j.failed = j.bridge(ctx, gap)
-				continue
-			}
+			next = j.page
 		}
-		if err == nil {
+		event, due, err := next(ctx)
+		switch {
+		case err == nil && due:
 			return event, nil
-		}
-		if ctx.Err() != nil {
+		case err != nil && ctx.Err() != nil:
 			return source.Event{}, err
 		}
 		j.failed = err
 	}
 	return source.Event{}, j.failed
+}
+
+// page returns the next page of the snapshot; false if there is none left, and the log is followed now.
+func (j *joined) page(ctx context.Context) (event source.Event, due bool, err error) {
+	event, err = j.pages.Next(ctx)
+	if errors.Is(err, io.EOF) {
+		return source.Event{}, false, j.follow(ctx)
+	}
+	if err == nil {
+		j.pieces = turned(j.pieces, &event)
+	}
+	return event, true, err
+}
+
+// tail returns the next event of the log; false if a snapshot has to be read again.
+func (j *joined) tail(ctx context.Context) (event source.Event, due bool, err error) {
+	event, err = j.live.Next(ctx)
+	if gap, ok := errors.AsType[*Gap](err); ok {
+		return source.Event{}, false, j.bridge(ctx, gap)
+	}
+	return event, true, err
 }
 
 // follow goes on with the log after the last page.

@@ -112,17 +112,21 @@ func (e *encoder) introduce(row change.Row) error {
 		b = appendText(b, column.Type)
 		b = binary.AppendVarint(b, int64(column.Number))
 		b = binary.AppendVarint(b, int64(column.Key))
-		b = append(b, byte(column.Kind), flag(column.Null)|flag(column.Generated)<<1)
+		b = append(b, byte(column.Kind), bits(column.Null, column.Generated))
 	}
 	e.record(b)
 	return nil
 }
 
-func flag(set bool) byte {
-	if set {
-		return 1
+// bits packs what is true or not into a byte, from the lowest bit on.
+func bits(set ...bool) byte {
+	packed := byte(0)
+	for i, one := range set {
+		if one {
+			packed |= 1 << i
+		}
 	}
-	return 0
+	return packed
 }
 
 // change appends a change, whose place and time are told by how they differ from the one before.
@@ -194,7 +198,7 @@ func (e *encoder) row(b []byte, row change.Row) []byte {
 		b = append(b, cell...)
 	}
 	for _, unchanged := range tuple.Unchanged {
-		b = append(b, flag(unchanged))
+		b = append(b, bits(unchanged))
 	}
 	return b
 }
