@@ -117,8 +117,11 @@ func (c *Checker) write(fact WriteFact) error {
 			return violated(3, "a write of %v over %v had an effect after %v claimed %v", mine.Token, mine.Span, later.Token, later.Span)
 		}
 	}
-	for _, page := range fact.Pages {
-		if err := c.page(feed, page, fact.Changes); err != nil {
+	for _, move := range fact.Moves {
+		if !move.page() {
+			continue
+		}
+		if err := c.page(feed, SpanMark{Span: move.Span, Mark: move.To}, fact.Changes); err != nil {
 			return err
 		}
 	}
@@ -126,18 +129,18 @@ func (c *Checker) write(fact WriteFact) error {
 		if !mine.Span.Contains([]byte(written.Key)) {
 			return violated(3, "%v wrote key %q outside of its %v", mine.Token, written.Key, mine.Span)
 		}
-		if inPages(fact.Pages, written.Key) {
+		at := slices.IndexFunc(fact.Moves, func(move Move) bool { return move.Span.Contains([]byte(written.Key)) })
+		if at < 0 {
+			return violated(5, "%v wrote key %q where it brought nothing further", mine.Token, written.Key)
+		}
+		if fact.Moves[at].page() {
 			continue
 		}
-		if err := c.exactlyOnce(feed, written); err != nil {
+		if err := c.exactlyOnce(feed, written, fact.Moves[at]); err != nil {
 			return err
 		}
 	}
 	return nil
-}
-
-func inPages(pages []SpanMark, key string) bool {
-	return slices.ContainsFunc(pages, func(page SpanMark) bool { return page.Span.Contains([]byte(key)) })
 }
 
 // page: a page of a snapshot holds exactly what the source held there, and no change that it stands for was written before.
@@ -181,8 +184,8 @@ func (c *Checker) page(feed *feed, page SpanMark, changes []Written) error {
 	return nil
 }
 
-// exactlyOnce takes the next change of a key, which must be this one.
-func (c *Checker) exactlyOnce(feed *feed, written Written) error {
+// exactlyOnce takes the next change of a key, which must be this one, and of those that the write brought.
+func (c *Checker) exactlyOnce(feed *feed, written Written, move Move) error {
 	if !feed.started {
 		return violated(5, "%v, uid %s, writes before it is known where it starts", feed.id, feed.uid)
 	}
@@ -193,7 +196,7 @@ func (c *Checker) exactlyOnce(feed *feed, written Written) error {
 			next++
 		}
 	}
-	if !seen && feed.later > 0 && (next >= len(all) || !c.source[all[next]].is(written)) {
+	if !seen && feed.later > 0 && (next >= len(all) || !c.source[all[next]].is(written, move)) {
 		for next < len(all) && c.source[all[next]].Position <= feed.later {
 			next++
 		}
@@ -201,19 +204,19 @@ func (c *Checker) exactlyOnce(feed *feed, written Written) error {
 	if next >= len(all) {
 		return violated(5, "%v: a change of key %q was written that is not due (position %d)", feed.id, written.Key, written.Position)
 	}
-	want := c.source[all[next]]
-	if want.Deleted != written.Deleted || !want.Deleted && want.Position != written.Position {
-		return violated(5, "%v: of key %q position %d (delete %t) was written, the next is %d (delete %t)", feed.id, written.Key,
-			written.Position, written.Deleted, want.Position, want.Deleted)
+	if want := c.source[all[next]]; !want.is(written, move) {
+		return violated(5, "%v: of key %q position %d (delete %t) was written from %v to %v, the next is %d (delete %t)", feed.id, written.Key,
+			written.Position, written.Deleted, move.From, move.To, want.Position, want.Deleted)
 	}
 	feed.last[written.Key] = next + 1
 	feed.applied[all[next]] = true
 	return nil
 }
 
-// is reports whether this change may be the one that was written. A sink keeps no position of what it has deleted.
-func (s SourceFact) is(written Written) bool {
-	return s.Deleted == written.Deleted && (s.Deleted || s.Position == written.Position)
+// is reports whether this change may be the one that was written. A sink keeps no position of what it has deleted, but the
+// write says with it from where to where it brought the key.
+func (s SourceFact) is(written Written, move Move) bool {
+	return s.Deleted == written.Deleted && (s.Deleted || s.Position == written.Position) && move.over(s.Position)
 }
 
 // covered: every change at or below a stored checkpoint is in the sink, and a range that nobody has brought so far holds

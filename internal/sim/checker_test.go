@@ -67,7 +67,7 @@ func running(sink string) []Fact {
 func claimed() []Fact {
 	return append(running("etcd:"),
 		HeadFact{ID: testFeed, UID: testUID, Floor: 20}, testClaim(1, keySpace, 20, 1), marks(upTo(keySpace, 10)),
-		WriteFact{UID: testUID, Claim: 1, Changes: []Written{put("k", 11), put("m", 12)}}, marks(upTo(keySpace, 12)),
+		wrote(10, 12, put("k", 11), put("m", 12)), marks(upTo(keySpace, 12)),
 		testStatus(20, "n1", 12), CommitFact{By: "n1"})
 }
 
@@ -83,16 +83,51 @@ func snapshotted() []Fact {
 	return append(facts, HeadFact{ID: testFeed, UID: testUID, Floor: 20}, testClaim(1, keySpace, 20, 1), marks(SpanMark{Span: keySpace}))
 }
 
+// startedLater is a history in which a changefeed that starts now was given a start, was put back to before that by a restore of
+// the records, and was given a later one. Between the two, and after both, a key was deleted.
+func startedLater() []Fact {
+	now := func() SpecFact {
+		spec := testSpec("etcd:")
+		spec.Put.Start, spec.Put.StartPosition = record.StartNow, nil
+		return spec
+	}
+	starts := func(at change.Position) StatusFact {
+		status := testStatus(20, "n1", 0)
+		status.Put.StartPosition = &at
+		return status
+	}
+	facts := running("etcd:")
+	facts[2] = now()
+	return append(facts, SourceFact{Position: 19, Key: "s/k", Deleted: true}, HeadFact{ID: testFeed, UID: testUID, Floor: 20}, starts(14), CommitFact{By: "n1"},
+		RestoreFact{}, now(), CandidateFact{Key: "c1", Revision: 3}, testEpoch(20, "n1"), CommitFact{}, starts(18), CommitFact{By: "n1"},
+		testClaim(1, keySpace, 20, 1))
+}
+
+// A delete has no position in the sink. Two restores of etcd had a changefeed start twice, and the checker take the delete after
+// the later start for the one before it.
+func TestADeleteIsTheOneThatTheWriteBrought(t *testing.T) {
+	t.Parallel()
+	checker := NewChecker(keySpace)
+	for i, fact := range append(startedLater(), marks(upTo(keySpace, 18)), wrote(18, 19, gone("k")), marks(upTo(keySpace, 19)), testStatus(20, "n1", 19)) {
+		require.NoError(t, checker.See(fact), "fact %d", i)
+	}
+}
+
 func synced(at change.Position) SyncFact { return SyncFact{UID: testUID, At: at} }
 
-// deletedK is the write that follows in claimed.
-func deletedK() WriteFact {
-	return WriteFact{UID: testUID, Claim: 1, Changes: []Written{{Key: "s/k", Deleted: true}}}
+// wrote is a write of the first claim, which brought everything from one position to another.
+func wrote(from, to change.Position, changes ...Written) WriteFact {
+	return WriteFact{UID: testUID, Claim: 1, Changes: changes, Moves: []Move{{Span: keySpace, From: change.At(from), To: change.At(to)}}}
 }
+
+func gone(key string) Written { return Written{Key: sourcePrefix + key, Deleted: true} }
+
+// deletedK is the write that follows in claimed.
+func deletedK() WriteFact { return wrote(12, 15, gone("k")) }
 
 // page is a part of a snapshot as of a position.
 func page(of changefeed.Span, at change.Position, changes ...Written) WriteFact {
-	return WriteFact{UID: testUID, Claim: 1, Changes: changes, Pages: []SpanMark{upTo(of, at)}}
+	return WriteFact{UID: testUID, Claim: 1, Changes: changes, Moves: []Move{{Span: of, To: change.At(at)}}}
 }
 
 // Every bad history is the good one with one thing more, or one in another order. Hazard 73.
@@ -165,23 +200,28 @@ func TestTheCheckerRefusesBadHistories(t *testing.T) {
 		"a checkpoint above what landed, without claims": {4, running("stdout:"), []Fact{
 			LandFact{UID: testUID, Changes: []Written{put("k", 11)}}, testStatus(20, "n1", 12),
 		}},
-		"a change twice":                          {5, claimed(), []Fact{WriteFact{UID: testUID, Claim: 1, Changes: []Written{put("k", 11)}}}},
-		"a change left out":                       {5, claimed(), []Fact{WriteFact{UID: testUID, Claim: 1, Changes: []Written{put("k", 17)}}}},
-		"a delete made up":                        {5, claimed(), []Fact{WriteFact{UID: testUID, Claim: 1, Changes: []Written{{Key: "s/m", Deleted: true}}}}},
-		"a put for a delete":                      {5, claimed(), []Fact{WriteFact{UID: testUID, Claim: 1, Changes: []Written{put("k", 15)}}}},
-		"a change too old":                        {5, running("etcd:"), []Fact{HeadFact{ID: testFeed, UID: testUID, Floor: 20}, testClaim(1, keySpace, 20, 1), WriteFact{UID: testUID, Claim: 1, Changes: []Written{put("k", 9)}}}},
-		"a snapshot without a key that there was": {5, snapshotted(), []Fact{page(keySpace, 12, put("k", 11))}},
-		"a snapshot with an older value":          {5, snapshotted(), []Fact{page(keySpace, 12, put("k", 9), put("m", 12))}},
-		"a snapshot with what was deleted":        {5, snapshotted(), []Fact{page(keySpace, 15, put("k", 11), put("m", 12))}},
-		"a snapshot with a key that never was":    {5, snapshotted(), []Fact{page(keySpace, 12, put("k", 11), put("m", 12), put("n", 12))}},
-		"a snapshot after a later change": {5, append(snapshotted(), page(left, 12, put("k", 11)), WriteFact{
-			UID: testUID, Claim: 1, Changes: []Written{{Key: "s/k", Deleted: true}},
-		}), []Fact{page(left, 12, put("k", 11))}},
+		"a change twice":                               {5, claimed(), []Fact{wrote(12, 15, put("k", 11))}},
+		"a change left out":                            {5, claimed(), []Fact{wrote(12, 17, put("k", 17))}},
+		"a change above what the write brought":        {5, claimed(), []Fact{wrote(12, 14, gone("k"))}},
+		"a change below what the write brought":        {5, claimed(), []Fact{wrote(15, 17, gone("k"))}},
+		"a change where nothing was brought":           {5, claimed(), []Fact{WriteFact{UID: testUID, Claim: 1, Changes: []Written{gone("k")}}}},
+		"a delete made up":                             {5, claimed(), []Fact{wrote(12, 15, gone("m"))}},
+		"a put for a delete":                           {5, claimed(), []Fact{wrote(12, 15, put("k", 15))}},
+		"a change too old":                             {5, running("etcd:"), []Fact{HeadFact{ID: testFeed, UID: testUID, Floor: 20}, testClaim(1, keySpace, 20, 1), wrote(8, 9, put("k", 9))}},
+		"a snapshot without a key that there was":      {5, snapshotted(), []Fact{page(keySpace, 12, put("k", 11))}},
+		"a snapshot with an older value":               {5, snapshotted(), []Fact{page(keySpace, 12, put("k", 9), put("m", 12))}},
+		"a snapshot with what was deleted":             {5, snapshotted(), []Fact{page(keySpace, 15, put("k", 11), put("m", 12))}},
+		"a snapshot with a key that never was":         {5, snapshotted(), []Fact{page(keySpace, 12, put("k", 11), put("m", 12), put("n", 12))}},
+		"a snapshot after a later change":              {5, append(snapshotted(), page(left, 12, put("k", 11)), deletedK()), []Fact{page(left, 12, put("k", 11))}},
 		"a snapshot of what does not begin with one":   {5, claimed(), []Fact{page(left, 12, put("k", 11))}},
 		"a page that was not read, under a checkpoint": {4, append(snapshotted(), page(left, 12, put("k", 11))), []Fact{testStatus(20, "n1", 12)}},
 		"a write of before a restore that comes again": {5, append(claimed(), RestoreFact{}, testSpec("etcd:"), testEpoch(20, "n1"), CommitFact{}), []Fact{
-			WriteFact{UID: testUID, Claim: 1, Changes: []Written{put("k", 11)}},
+			wrote(10, 12, put("k", 11)),
 		}},
+		"a delete of before a later start, under a checkpoint above the next": {4, append(startedLater(), wrote(14, 15, gone("k")), marks(upTo(keySpace, 19))), []Fact{
+			testStatus(20, "n1", 19),
+		}},
+		"a delete of before a later start, by who starts later": {5, startedLater(), []Fact{wrote(18, 18, gone("k"))}},
 		"a change that is not": {5, running("stdout:"), []Fact{LandFact{UID: testUID, Changes: []Written{put("k", 14)}}}},
 		"one token for two spans": {6, claimed(), []Fact{
 			place(left, "n1"), place(right, "n1"),

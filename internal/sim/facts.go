@@ -94,7 +94,7 @@ type (
 		UID     changefeed.UID
 		Claim   uint64
 		Changes []Written
-		Pages   []SpanMark // parts of which a snapshot, as of the mark, was not in the sink before
+		Moves   []Move // of the parts of the claim, in the same step as the data
 	}
 	// MarksFact is how far a sink says that each part of the key space is.
 	MarksFact struct {
@@ -159,6 +159,21 @@ type Written struct {
 type SpanMark struct {
 	Span changefeed.Span
 	Mark change.Mark
+}
+
+// Move is how far a write brought a part of the key space, and from where.
+type Move struct {
+	Span     changefeed.Span
+	From, To change.Mark
+}
+
+// page reports whether the write brought a snapshot as of To: nothing of the part was in the sink before.
+func (m Move) page() bool { return m.From == change.Mark{} }
+
+// over reports whether a change at the position can be one that the write brought: it was not done before, and is now. A
+// position that is done in parts is on both sides.
+func (m Move) over(position change.Position) bool {
+	return m.From.Whole() < position && position <= m.To.Position
 }
 
 func (EpochFact) fact()     {}

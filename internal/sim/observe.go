@@ -50,7 +50,11 @@ func (w *World) see(fact Fact) {
 		}
 	case WriteFact:
 		w.census.Written += len(fact.Changes)
-		w.census.Pages += len(fact.Pages)
+		for _, move := range fact.Moves {
+			if move.page() {
+				w.census.Pages++
+			}
+		}
 	case SyncFact:
 		w.census.Syncs++
 	case EvictionFact:

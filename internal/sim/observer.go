@@ -230,7 +230,7 @@ func (o *Observer) seeWrite(txn kv.Txn, before []SpanMark) error {
 	if !found {
 		return nil
 	}
-	fact := WriteFact{UID: o.view(id).uid, Claim: n, Pages: pagesOf(before, o.view(id).marks[n])}
+	fact := WriteFact{UID: o.view(id).uid, Claim: n, Moves: movesOf(before, o.view(id).marks[n])}
 	for _, op := range txn.Then {
 		key, isData := o.Data(id, op.Key)
 		if !isData {
@@ -267,16 +267,13 @@ func (o *Observer) seeSyncs(events []kv.Event) error {
 	return nil
 }
 
-// pagesOf returns what was unread and is not any more.
-func pagesOf(before, after []SpanMark) []SpanMark {
-	var out []SpanMark
+// movesOf returns what stood at one mark, and now stands at a later one.
+func movesOf(before, after []SpanMark) []Move {
+	var out []Move
 	for _, was := range before {
-		if was.Mark != (change.Mark{}) {
-			continue
-		}
 		for _, is := range after {
-			if part, overlaps := is.Span.Intersect(was.Span); overlaps && is.Mark != (change.Mark{}) {
-				out = append(out, SpanMark{Span: part, Mark: is.Mark})
+			if part, overlaps := is.Span.Intersect(was.Span); overlaps && was.Mark.Before(is.Mark) {
+				out = append(out, Move{Span: part, From: was.Mark, To: is.Mark})
 			}
 		}
 	}

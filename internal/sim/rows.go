@@ -158,7 +158,7 @@ func (w *rowWriter) Write(_ context.Context, batch sink.Batch) error {
 		before := marksOf(t.held.Held())
 		t.held = held
 		fact := WriteFact{UID: s.as.UID, Claim: uint64(w.incarnation)}
-		fact.Pages = pagesOf(before, marksOf(held.Only(w.incarnation).Held()))
+		fact.Moves = movesOf(before, marksOf(held.Only(w.incarnation).Held()))
 		if fact.Changes, err = t.apply(batch); err != nil {
 			return err
 		}
