@@ -88,10 +88,7 @@ func ReadAbout(directory string) (About, error) {
 		data, err = os.ReadFile(name)
 	}
 	if err == nil {
-		err = json.Unmarshal(data, &about)
-	}
-	if err == nil && about.Format != aboutFormat {
-		err = fmt.Errorf("has format %d, not %d", about.Format, aboutFormat)
+		about, err = decodeAbout(data)
 	}
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -103,6 +100,17 @@ func ReadAbout(directory string) (About, error) {
 		return About{}, &changefeed.Fault{
 			Code: changefeed.CodeRecordInvalid, Field: "file", Value: name, Detail: "can't be read", Err: err, Cure: "restore it from a backup",
 		}
+	}
+	return about, nil
+}
+
+func decodeAbout(data []byte) (About, error) {
+	var about About
+	if err := json.Unmarshal(data, &about); err != nil {
+		return About{}, err
+	}
+	if about.Format != aboutFormat {
+		return About{}, fmt.Errorf("has format %d, not %d", about.Format, aboutFormat)
 	}
 	return about, nil
 }
