@@ -223,8 +223,7 @@ func (s *Spec) validate(ref Ref) string {
 func (e *Epoch) validate(ref Ref) string {
 	return firstFault(
 		wordFault("uid", string(e.UID)),
-		when(e.Epoch.Compare(0) == 0, "has no epoch"),
-		when(!numberOK(e.Epoch), "has an epoch above 2^53"),
+		when(!numberOK(e.Epoch), "has an epoch above 2^53"), // 0: a gate decides whether it counts (F14)
 		when(ref.Kind == KindHistory && ref.Epoch.Compare(e.Epoch) != 0, "has another epoch than its key"),
 		when(e.Owner != "", wordFault("owner", string(e.Owner))),
 		when(e.Term <= 0 || e.Term > NumberMax, "has no term, or one above 2^53"),

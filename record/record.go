@@ -123,7 +123,7 @@ const (
 // so that its mod revision is the ownership.
 type Epoch struct {
 	UID          changefeed.UID    `json:"uid"`
-	Epoch        fence.Epoch       `json:"epoch"`
+	Epoch        fence.Epoch       `json:"epoch"` // 0 only where a version without epochs has left it
 	Owner        changefeed.NodeID `json:"owner"` // "" if nobody owns it
 	OwnerName    string            `json:"owner_name"`
 	Term         int64             `json:"term"` // create revision of the coordinator's election key

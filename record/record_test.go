@@ -10,6 +10,7 @@ import (
 
 	"fencerow/change"
 	"fencerow/changefeed"
+	"fencerow/fence"
 	"fencerow/record"
 )
 
@@ -106,7 +107,6 @@ func TestBadRecordsNameTheKeyAndTheFault(t *testing.T) {
 		"a list":                 {epoch, `[]`, "not a JSON object"},
 		"empty":                  {epoch, ``, "not a JSON object"},
 		"too large":              {epoch, `{"uid":"` + strings.Repeat("a", record.ValueBytesMax) + `"}`, "more than"},
-		"epoch zero":             {epoch, edit(epoch, "1043", "0"), "has no epoch"},
 		"epoch above 2^53":       {epoch, edit(epoch, "1043", "9007199254740992"), "above 2^53"},
 		"epoch negative":         {epoch, edit(epoch, "1043", "-1"), "does not parse"},
 		"epoch with a fraction":  {epoch, edit(epoch, "1043", "10.5"), "does not parse"},
@@ -163,4 +163,20 @@ func TestDecodeAsWantsTheKind(t *testing.T) {
 	name, err := record.DecodeAs[record.Name](keys, keys.Name("n1"), []byte(`{"node":"x"}`))
 	require.NoError(t, err)
 	require.Equal(t, changefeed.NodeID("x"), name.Node)
+}
+
+// fence:F14
+func TestARecordOfAVersionWithoutEpochsIsRead(t *testing.T) {
+	keys := newKeys(t)
+	key := keys.Epoch(orders())
+	_, decoded, err := keys.Decode(key, []byte(strings.Replace(golden()[key], "1043", "0", 1)))
+	require.NoError(t, err)
+	epoch, ok := decoded.(*record.Epoch)
+	require.True(t, ok)
+	gate := fence.NewLegacyGate()
+	require.True(t, gate.Observe(epoch.Claimant()))
+	require.NoError(t, gate.Admit(epoch.Claimant()))
+	gate = fence.Gate{}
+	require.False(t, gate.Observe(epoch.Claimant()))
+	require.ErrorIs(t, gate.Admit(epoch.Claimant()), fence.RefusedZero)
 }

@@ -18,7 +18,7 @@ const root = "../.."
 // scenarios are those that the simulation, a model or a test in one package must show.
 var scenarios = []int{
 	1, 3, 4, 6, 7, 8, 10, 11, 12, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41,
-	42, 43, 44, 45, 46, 47, 48, 51, 52, 55, 56, 57, 58, 59, 60, 63, 67,
+	42, 43, 44, 45, 46, 47, 48, 51, 52, 55, 56, 57, 58, 59, 60, 63, 67, 70, 71, 72, 73, 74,
 }
 
 // realScenarios are those that a real etcd or real processes must show.

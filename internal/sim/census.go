@@ -42,6 +42,7 @@ const (
 	Restore                       // etcd comes back from an old backup
 	Damage                        // a spec can't be read for a while
 	Intruder                      // somebody whose time is over, or never was, tries the sink
+	LateEviction                  // an eviction is learned of late, and its changefeed changes its owner before
 	faultKinds
 )
 
@@ -49,7 +50,7 @@ var faultNames = [faultKinds]string{
 	"crash", "pause", "stall", "clock-rate", "clock-jump", "cut", "cut-etcd", "cut-target", "loss", "duplicate", "reorder",
 	"dead-letter", "etcd-ask", "etcd-answer", "etcd-stall", "etcd-full", "compaction", "watch-lag", "watch-silence",
 	"target-ask", "target-answer", "target-stall", "source-outage", "isolate", "source-swap", "echo", "rogue", "restore",
-	"damage", "intruder",
+	"damage", "intruder", "late-eviction",
 }
 
 // String returns the kind's name.

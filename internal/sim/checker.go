@@ -116,6 +116,8 @@ func (c *Checker) judge(fact Fact) error {
 	switch fact := fact.(type) {
 	case EpochFact:
 		return c.epoch(fact)
+	case LegacyFact:
+		c.name(fact.ID).epoch = fact.Put
 	case StatusFact:
 		return c.status(fact)
 	case SpecFact:

@@ -19,6 +19,11 @@ type (
 		ID  changefeed.ID
 		Put *record.Epoch
 	}
+	// LegacyFact is an epoch record that was there before anything of this version ran.
+	LegacyFact struct {
+		ID  changefeed.ID
+		Put *record.Epoch
+	}
 	// StatusFact is a status record that was written or deleted. By is the process that sent the write.
 	StatusFact struct {
 		ID  changefeed.ID
@@ -177,6 +182,7 @@ func (m Move) over(position change.Position) bool {
 }
 
 func (EpochFact) fact()     {}
+func (LegacyFact) fact()    {}
 func (StatusFact) fact()    {}
 func (SpecFact) fact()      {}
 func (HandoffFact) fact()   {}

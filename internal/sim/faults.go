@@ -156,6 +156,15 @@ func (w *World) isolate(n *node, d time.Duration) {
 	}
 }
 
+// join gives a node its links to all others back.
+func (w *World) join(n *node) {
+	for _, other := range w.nodes {
+		for _, l := range []*link{w.link(n.index, other.index), w.link(other.index, n.index)} {
+			l.cutUntil = min(l.cutUntil, w.now)
+		}
+	}
+}
+
 // heal ends all faults.
 func (w *World) heal() {
 	w.faulty = false
@@ -168,7 +177,7 @@ func (w *World) heal() {
 	}
 	w.source.outage, w.source.swapped, w.backup = 0, 0, nil
 	for _, s := range w.etcd.watches {
-		s.silent = 0
+		s.silent, s.late = 0, 0
 	}
 	for _, n := range w.nodes {
 		n.rate = 1

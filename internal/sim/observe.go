@@ -60,6 +60,8 @@ func (w *World) see(fact Fact) {
 	case EvictionFact:
 		if fact.Put != nil && fact.Put.AcknowledgedAt != nil {
 			w.census.Evictions++
+		} else if fact.Put != nil {
+			w.overtake(fact)
 		}
 	case StatusFact:
 		if fact.Put != nil && fact.Put.Error != nil && fact.Put.Error.Code == changefeed.CodeEpochBehindSink {

@@ -220,17 +220,23 @@ func (p *people) toggleSync(spec *record.Spec) {
 	}
 }
 
+// sinkOf is the sink with claims of a changefeed. It is one for good: its head outlives removals.
+func (w *World) sinkOf(n int) string {
+	if w.plan.Rows[n] {
+		return rowsScheme + "//target/t"
+	}
+	return "etcd://target/t/"
+}
+
 func (p *people) create(n int) error {
 	w := p.world
 	spec := record.Spec{
 		Namespace: changefeed.DefaultNamespace, Name: w.feedID(n).Name, Source: "etcd://source/s/", Desired: changefeed.DesiredRunning,
-		Options: p.options(), Sink: "etcd://target/t/",
+		Options: p.options(), Sink: w.sinkOf(n),
 	}
-	if w.chance(0.3) {
+	if w.chance(w.plan.Plain) {
 		spec.Sink = "stdout:"
-	} else if w.plan.Rows[n] {
-		spec.Sink = rowsScheme + "//target/t"
-	} else if w.plan.SyncEvery != "" {
+	} else if w.plan.SyncEvery != "" && !w.plan.Rows[n] {
 		spec.Options[maintainer.SyncPointInterval] = w.plan.SyncEvery
 	}
 	spec.Start = record.StartNow

@@ -46,10 +46,12 @@ type Plan struct {
 	BatchChanges   int
 	HeadsMax       int
 	Memory         dispatcher.MemoryBounds
-	Level          int    // feature level that the cluster begins at
-	Rows           []bool // by changefeed: its target is like a database
-	Retries        int    // of a pump, before it fails
-	SyncEvery      string // option of the changefeeds whose sink takes it; "": none
+	Level          int     // feature level that the cluster begins at
+	Upgraded       bool    // a version without epochs has left a changefeed
+	Rows           []bool  // by changefeed: its target is like a database
+	Plain          float64 // the part of the changefeeds whose sink has no claims
+	Retries        int     // of a pump, before it fails
+	SyncEvery      string  // option of the changefeeds whose sink takes it; "": none
 
 	Enabled [faultKinds]bool
 	Rates   [faultKinds]float64       // of faults of single messages and requests
@@ -68,7 +70,7 @@ func draw(seed uint64, steps int) Plan {
 	if err != nil {
 		panic(fmt.Sprintf("sim: %v", err)) //nolint:forbidigo // a constant name
 	}
-	p := Plan{Seed: seed, Steps: steps, Keys: keys, Spare: map[string]bool{}}
+	p := Plan{Seed: seed, Steps: steps, Keys: keys, Spare: map[string]bool{}, Plain: 0.3}
 	pick := func(choices ...time.Duration) time.Duration { return choices[rng.IntN(len(choices))] }
 	p.Nodes, p.Feeds = []int{1, 2, 2, 3, 3, 3, 4, 5}[rng.IntN(8)], 1+rng.IntN(3)
 	p.SrcKey = 2 + rng.IntN(12)
@@ -90,15 +92,19 @@ func draw(seed uint64, steps int) Plan {
 	p.HeadsMax = []int{2, 8, 512}[rng.IntN(3)]
 	p.Memory = dispatcher.MemoryBounds{Stopped: []int{2, 16, 0}[rng.IntN(3)], Finals: []int{2, 16, 0}[rng.IntN(3)]}
 	p.Level = []int{record.LevelCurrent, record.LevelCurrent, record.LevelCurrent, record.LevelBeforeEpochs}[rng.IntN(4)]
+	p.Upgraded = p.Level == record.LevelBeforeEpochs && seed%2 == 0
 	for range p.Feeds {
 		p.Rows = append(p.Rows, rng.IntN(4) == 0)
 	}
-	for kind := range faultKinds {
+	for kind := range LateEviction {
 		p.Enabled[kind] = rng.IntN(10) < 4
 		p.Rates[kind] = []float64{0.005, 0.02, 0.08}[rng.IntN(3)]
 		p.Every[kind] = pick(3*time.Second, 8*time.Second, 20*time.Second)
 	}
 	p.SyncEvery = []string{"", "", "1s", "1s", "2s", "5s"}[seed%6]
+	if seed%5 < 2 { // by the seed itself, so that it moves no other draw
+		p.Enabled[LateEviction], p.Enabled[Isolate], p.Plain = true, true, 0.6
+	}
 	p.Enabled[Restore] = rng.IntN(10) == 0 // what follows a restore leaves little else to see
 	if p.Enabled[Restore] {
 		p.Enabled[Damage] = false // a backup of what is damaged stays so

@@ -110,6 +110,9 @@ func (w *World) begins() {
 	w.source.run()
 	w.spawn(nil, w.people.run)
 	w.look()
+	if w.plan.Enabled[LateEviction] {
+		w.dispossessions()
+	}
 	for _, kind := range lasting {
 		if w.plan.Enabled[kind] {
 			w.misfortune(kind)
@@ -126,6 +129,9 @@ func (w *World) found() {
 	}
 	w.fail(err)
 	w.etcd.committed(actor{})
+	if w.plan.Upgraded {
+		w.inherit()
+	}
 }
 
 // look turns the servers' clocks.

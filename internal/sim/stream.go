@@ -33,6 +33,7 @@ type stream struct {
 	ended      bool
 	pending    []kv.Event
 	silent     time.Duration // until then nothing comes, and no error
+	late       time.Duration // until then what comes waits
 	proven     changefeed.Time
 	heard      changefeed.Time
 }
@@ -162,6 +163,10 @@ func (s *stream) nudge() {
 	if s.silent > w.now {
 		w.struck(WatchSilence)
 		delay += s.silent - w.now
+	}
+	if s.late > w.now {
+		w.struck(LateEviction)
+		delay += s.late - w.now
 	}
 	if l := w.link(atEtcd, s.life.node.index); l.cut(w) {
 		w.struck(CutEtcd)

@@ -40,12 +40,13 @@ type World struct {
 	observer *Observer
 	author   string // of the transaction that is observed
 
-	backup   *kvmem.Machine // of the records; nil when there is none, or it was used
-	restores int
-	faulty   bool // faults may begin
-	out      io.Writer
-	nonces   int
-	failed   error
+	overtaken []changefeed.ID // changefeeds of whom somebody was evicted since people looked
+	backup    *kvmem.Machine  // of the records; nil when there is none, or it was used
+	restores  int
+	faulty    bool // faults may begin
+	out       io.Writer
+	nonces    int
+	failed    error
 }
 
 // event is something that happens at a moment. Events of one moment happen in the order in which they were made.

@@ -1,12 +1,10 @@
 package main
 
 import (
-	"bufio"
 	"cmp"
 	"fmt"
 	"io"
 	"maps"
-	"os"
 	"regexp"
 	"slices"
 	"strconv"
@@ -27,7 +25,6 @@ type block struct {
 type mark struct {
 	fence, place, text string
 	held, refused      int // how often the condition was true, and how often it was not
-	only               string
 }
 
 // tally is what was executed of one file.
@@ -44,16 +41,19 @@ type outcome struct {
 	marks   []mark
 }
 
-// rewrite turns `return condition // fence:Fn` into an if, so that each outcome is a block of its own.
+// rewrite turns `return condition // fence:Fn` and `name := condition // fence:Fn` into an if, so that each outcome is a block of
+// its own.
 func rewrite(text string) string {
-	pattern := regexp.MustCompile(`(?m)^(\s*)return (.+) // (fence:F\d+.*)$`)
-	return pattern.ReplaceAllStringFunc(text, func(line string) string {
-		parts := pattern.FindStringSubmatch(line)
+	returned := regexp.MustCompile(`(?m)^(\s*)return (.+) // (fence:F\d+.*)$`)
+	text = returned.ReplaceAllStringFunc(text, func(line string) string {
+		parts := returned.FindStringSubmatch(line)
 		if parts[2] == "nil" {
 			return line
 		}
 		return fmt.Sprintf("%[1]sif %[2]s { // %[3]s\n%[1]s\treturn true\n%[1]s}\n%[1]sreturn false", parts[1], parts[2], parts[3])
 	})
+	kept := regexp.MustCompile(`(?m)^(\s*)(\w+) := (.+) // (fence:F\d+.*)$`)
+	return kept.ReplaceAllString(text, "${1}${2} := false\n${1}if ${3} { // ${4}\n${1}\t${2} = true\n${1}}")
 }
 
 // read reads the blocks of a profile by file.
@@ -133,8 +133,8 @@ func (m *mark) count(blocks []block, line, refused int) {
 		m.held, m.refused = branch(blocks, line)
 	case strings.HasPrefix(m.text, "return nil"):
 		m.held, m.refused = around.count, following(blocks, around).count
-	default:
-		m.held, m.refused, m.only = around.count, around.count, "an effect, always done"
+	default: // an effect, whose refusals are counted where it lands
+		m.held, m.refused = around.count, refused
 	}
 }
 
@@ -180,25 +180,6 @@ func branch(blocks []block, line int) (taken, passed int) {
 type verdictRules struct {
 	least   float64
 	missing bool
-	exempt  map[string]string
-}
-
-// readExempt reads the marks of which the simulation sees one outcome only, each with its reason: the marked line, a
-// tab, why.
-func readExempt(path string) (map[string]string, error) {
-	file, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = file.Close() }()
-	out := map[string]string{}
-	lines := bufio.NewScanner(file)
-	for lines.Scan() {
-		if line, why, found := strings.Cut(lines.Text(), "\t"); found && !strings.HasPrefix(line, "#") {
-			out[line] = why
-		}
-	}
-	return out, lines.Err()
 }
 
 // report prints the tables, and returns an error where less was executed than must be.
@@ -222,19 +203,16 @@ func report(out io.Writer, what outcome, rules verdictRules) error {
 	}
 	fmt.Fprintf(out, "  %-34s %4d of %4d  %5.1f %%\n", "together", total.done, total.statements, total.percent())
 	fmt.Fprintf(out, "  %-34s %4d of %4d  %5.1f %%\n", "the cores (core*.go)", cores.done, cores.statements, cores.percent())
-	fmt.Fprintln(out, "fences: how often the condition at the mark was true, and how often false (for a compare: held, refused):")
+	fmt.Fprintln(out, "fences: how often the condition at the mark was true, and how often false (for a compare or an effect: held, refused):")
 	slices.SortStableFunc(what.marks, func(a, b mark) int { return cmp.Compare(number(a.fence), number(b.fence)) })
 	oneSided := 0
 	for _, m := range what.marks {
-		why := m.only
+		note := ""
 		if m.held == 0 || m.refused <= 0 {
-			var known bool
-			if why, known = rules.exempt[m.text]; !known {
-				why = "ONE OUTCOME ONLY"
-				oneSided++
-			}
+			note = "  [ONE OUTCOME ONLY]"
+			oneSided++
 		}
-		fmt.Fprintf(out, "  %-4s %-28s %9d %9d  %.90s%s\n", m.fence, m.place, m.held, m.refused, m.text, note(why))
+		fmt.Fprintf(out, "  %-4s %-28s %9d %9d  %.90s%s\n", m.fence, m.place, m.held, m.refused, m.text, note)
 	}
 	switch {
 	case oneSided > 0:
@@ -244,13 +222,6 @@ func report(out io.Writer, what outcome, rules verdictRules) error {
 	default:
 		return nil
 	}
-}
-
-func note(why string) string {
-	if why == "" {
-		return ""
-	}
-	return "  [" + why + "]"
 }
 
 func number(fence string) int {

@@ -75,12 +75,8 @@ func run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	exempt, err := readExempt(filepath.Join(root, "internal/sim/cmd/simcover/onesided.txt"))
-	if err != nil {
-		return err
-	}
 	fmt.Print(census)
-	return report(os.Stdout, c.judge(profile, census), verdictRules{least: *least, missing: *missing, exempt: exempt})
+	return report(os.Stdout, c.judge(profile, census), verdictRules{least: *least, missing: *missing})
 }
 
 // counting is one build and run.
@@ -89,7 +85,8 @@ type counting struct {
 	sources      map[string][]string // lines as they are built, by file below the root
 }
 
-// copy copies the module, with marked returns of a condition rewritten as an if, so that both of its outcomes are counted.
+// copy copies the module, with a marked condition that is returned or kept rewritten as an if, so that both of its outcomes are
+// counted.
 // (The go command does not count what an overlay brings.)
 func (c *counting) copy() error {
 	return filepath.WalkDir(c.root, func(path string, entry fs.DirEntry, err error) error {
