@@ -18,8 +18,21 @@ import (
 // is not strict enough: it rounds decimals and fractions of seconds, and cuts spaces, with no more than a note. So what would
 // be changed on the way is refused here, and nothing is ever stored that is not the value.
 
-// write returns a cell as an argument, or why the column can't hold it. The cell is not NULL.
-type write func(cell []byte) (any, error)
+// cellWriter is how cells of one column are written. None of them is NULL.
+type cellWriter struct {
+	form form
+	// value returns what is written, without marks or escapes, or why the column can't hold the cell. It may be the cell.
+	value func(cell []byte) ([]byte, error)
+}
+
+// form is how a value stands in a statement.
+type form uint8
+
+const (
+	formText  form = iota + 1 // in quotes
+	formBytes                 // in quotes, without a character set
+	formBare                  // a number, which is compared as the decimal that it is
+)
 
 // targetType is a type as information_schema tells it, taken apart.
 type targetType struct {
@@ -31,6 +44,7 @@ type targetType struct {
 
 var targetPattern = regexp.MustCompile(`^([a-z0-9_]+)(?:\((\d+)(?:,(\d+))?\))?( unsigned)?`)
 
+// parseTarget takes a type apart.
 func parseTarget(text string) targetType {
 	found := targetPattern.FindStringSubmatch(strings.ToLower(text))
 	if found == nil {
@@ -46,54 +60,50 @@ func parseTarget(text string) targetType {
 	return targetType{name: found[1], first: number(found[2]), second: number(found[3]), unsigned: found[4] != ""}
 }
 
-// writer returns how cells of a column are written into one of the target, or an error if none of them fits there.
-func writer(column *change.Column, target string) (write, error) {
+// writerOf returns how cells of a column are written into one of the target, or an error if none of them fits there.
+func writerOf(column *change.Column, target string) (cellWriter, error) {
 	from, to := parseType(column.Type), parseTarget(target)
 	if limit, isText := textLimit(to); isText {
-		return writeText(from, limit), nil
+		return cellWriter{formText, writeText(from, limit)}, nil
 	}
 	if limit, isBytes := bytesLimit(to); isBytes {
-		return writeBytes(column, limit), nil
+		return cellWriter{formBytes, writeBytes(column, limit)}, nil
 	}
 	stored := parseTarget(storedType(column)).name
 	switch to.name {
 	case "tinyint", "smallint", "mediumint", "int", "bigint":
 		if stored == "tinyint" {
-			return writeBool, nil
+			return cellWriter{formBare, writeBool}, nil
 		}
 		if isInteger(stored) {
-			return writeInteger, nil
+			return cellWriter{formBare, writeInteger}, nil
 		}
 	case "decimal":
 		if stored == "decimal" || isInteger(stored) || from.base == "numeric" {
-			return writeDecimal(to), nil
+			return cellWriter{formBare, writeDecimal(to)}, nil
 		}
 	case "double":
 		if stored == "double" || stored == "smallint" || stored == "int" {
-			return writeFloat, nil
-		}
-	case "float":
-		if from.base == "real" || stored == "smallint" {
-			return writeFloat, nil
+			return cellWriter{formText, writeFloat}, nil
 		}
 	case "date":
 		if stored == "date" {
-			return writeDate, nil
+			return cellWriter{formText, writeDate}, nil
 		}
 	case "datetime", "timestamp":
 		if stored == "date" || stored == "datetime" {
-			return writeTime(to), nil
+			return cellWriter{formText, writeTime(to)}, nil
 		}
 	case "time":
 		if stored == "time" {
-			return writeClock(to), nil
+			return cellWriter{formText, writeClock(to)}, nil
 		}
-	case "json", "enum", "set", "uuid", "inet4", "inet6", "bit":
-		if strings.HasPrefix(stored, "char") || stored == typeText {
-			return writeAsIs, nil
+	case "json", "enum", "set", "uuid", "inet4", "inet6":
+		if stored == "char" || stored == typeText {
+			return cellWriter{formText, writeAsIs}, nil
 		}
 	}
-	return nil, fmt.Errorf("is of type %s, which can't hold the values of a %s", target, column.Type)
+	return cellWriter{}, fmt.Errorf("is of type %s, which can't hold the values of a %s", target, column.Type)
 }
 
 func isInteger(name string) bool { return name == "smallint" || name == "int" || name == "bigint" }
@@ -161,21 +171,22 @@ func (l lengthLimit) check(cell []byte) error {
 }
 
 // writeText writes the form in which the source shows a value.
-func writeText(from sourceType, limit lengthLimit) write {
-	if from.base == "character" && !from.array {
-		limit.trims = false // filled up with spaces that mean nothing there either
-	}
-	return func(cell []byte) (any, error) {
+func writeText(from sourceType, limit lengthLimit) func([]byte) ([]byte, error) {
+	filled := limit.trims && from.base == "character" && !from.array // with spaces that mean nothing there either
+	return func(cell []byte) ([]byte, error) {
 		if !utf8.Valid(cell) {
 			return nil, errors.New("is not valid UTF-8")
 		}
-		return string(cell), limit.check(cell)
+		if filled {
+			cell = bytes.TrimRight(cell, " ")
+		}
+		return cell, limit.check(cell)
 	}
 }
 
 // writeBytes writes bytes, and what is none as the text that it is.
-func writeBytes(column *change.Column, limit lengthLimit) write {
-	return func(cell []byte) (any, error) {
+func writeBytes(column *change.Column, limit lengthLimit) func([]byte) ([]byte, error) {
+	return func(cell []byte) ([]byte, error) {
 		if digits, found := bytes.CutPrefix(cell, []byte(`\x`)); found && column.Kind == change.KindBytes {
 			value, err := hex.AppendDecode(make([]byte, 0, len(digits)/2), digits)
 			if err != nil {
@@ -187,30 +198,29 @@ func writeBytes(column *change.Column, limit lengthLimit) write {
 	}
 }
 
-func writeAsIs(cell []byte) (any, error) { return string(cell), nil }
+func writeAsIs(cell []byte) ([]byte, error) { return cell, nil }
 
-func writeBool(cell []byte) (any, error) {
+func writeBool(cell []byte) ([]byte, error) {
 	switch string(cell) {
 	case "t":
-		return int64(1), nil
+		return []byte("1"), nil
 	case "f":
-		return int64(0), nil
+		return []byte("0"), nil
 	}
 	return nil, errors.New("is neither t nor f")
 }
 
-// writeInteger writes digits alone, since a server rounds what has a fraction. Whether it fits, the server says.
-func writeInteger(cell []byte) (any, error) {
-	n, err := strconv.ParseInt(string(cell), 10, 64)
-	if err != nil {
-		return nil, errors.New("is no whole number of 64 bits")
+// writeInteger writes digits alone, since a server rounds what has a fraction. Whether they fit, the server says.
+func writeInteger(cell []byte) ([]byte, error) {
+	if digits := bytes.TrimPrefix(cell, []byte("-")); len(digits) == 0 || !digitsOnly(digits) {
+		return nil, errors.New("is no whole number")
 	}
-	return n, nil
+	return cell, nil
 }
 
-// writeDecimal writes digits with as many places as the column has.
-func writeDecimal(to targetType) write {
-	return func(cell []byte) (any, error) {
+// writeDecimal writes digits that the column has places for.
+func writeDecimal(to targetType) func([]byte) ([]byte, error) {
+	return func(cell []byte) ([]byte, error) {
 		whole, fraction, _ := bytes.Cut(bytes.TrimPrefix(cell, []byte("-")), []byte("."))
 		if !digitsOnly(whole) || !digitsOnly(fraction) || len(whole)+len(fraction) == 0 {
 			return nil, fmt.Errorf("is no number that a decimal(%d,%d) holds", to.first, to.second)
@@ -220,7 +230,7 @@ func writeDecimal(to targetType) write {
 			return nil, fmt.Errorf("has %d digits before the point and %d after it, more than a decimal(%d,%d) holds",
 				len(whole), len(fraction), to.first, to.second)
 		}
-		return string(cell), nil
+		return cell, nil
 	}
 }
 
@@ -233,71 +243,81 @@ func digitsOnly(text []byte) bool {
 	return true
 }
 
-func writeFloat(cell []byte) (any, error) {
+func writeFloat(cell []byte) ([]byte, error) {
 	switch string(cell) {
 	case "NaN", "Infinity", "-Infinity":
 		return nil, errors.New("is no number that these servers know")
 	}
-	return string(cell), nil
+	return cell, nil
 }
 
-// The borders of what these servers take for a date: four digits of a year.
+// How these servers write dates and times: a year has four digits.
 const (
-	dateLayout = "2006-01-02"
-	timeLayout = "2006-01-02 15:04:05"
+	dateLayout     = "2006-01-02"
+	timeLayout     = "2006-01-02 15:04:05"
+	fractionLayout = "2006-01-02 15:04:05.000000"
+	yearMax        = 9999
 )
-
-func writeDate(cell []byte) (any, error) {
-	if _, err := time.Parse(dateLayout, string(cell)); err != nil {
-		return nil, errNoDate
-	}
-	return string(cell), nil
-}
 
 var errNoDate = errors.New("is no date from year 1 to 9999")
 
+func writeDate(cell []byte) ([]byte, error) {
+	if _, err := time.Parse(dateLayout, string(cell)); err != nil {
+		return nil, errNoDate
+	}
+	return cell, nil
+}
+
 // writeTime writes a moment in UTC, a date as its midnight.
-func writeTime(to targetType) write {
-	return func(cell []byte) (any, error) {
-		if len(cell) == len(dateLayout) {
-			if _, err := writeDate(cell); err != nil {
-				return nil, err
-			}
-			return string(cell) + " 00:00:00", nil
+func writeTime(to targetType) func([]byte) ([]byte, error) {
+	return func(cell []byte) ([]byte, error) {
+		if utc := bytes.TrimSuffix(cell, []byte("+00")); isPlainTime(utc) {
+			return fractionFits(utc, to.first)
 		}
 		at, err := parseTime(string(cell))
-		if err != nil {
+		if err != nil || at.Year() < 1 || at.Year() > yearMax {
 			return nil, errNoDate
 		}
-		text := at.UTC().Format("2006-01-02 15:04:05.000000")
-		if at.UTC().Year() < 1 || at.UTC().Year() > 9999 {
-			return nil, errNoDate
-		}
-		return fractionFits(text, to.first)
+		return fractionFits(at.AppendFormat(make([]byte, 0, len(fractionLayout)), fractionLayout), to.first)
 	}
 }
 
-// parseTime reads a time, with an offset or without one.
-func parseTime(text string) (time.Time, error) {
-	var err error
-	for _, offset := range []string{"", "-07", "-07:00", "-07:00:00"} {
-		var at time.Time
-		if at, err = time.Parse(timeLayout+offset, text); err == nil {
-			return at, nil
+// isPlainTime reports whether a time is written as these servers read it: the form that nearly all have.
+func isPlainTime(text []byte) bool {
+	if len(text) < len(timeLayout) {
+		return false
+	}
+	for i, c := range text {
+		want := byte('0')
+		if i < len(fractionLayout) {
+			want = fractionLayout[i]
+		}
+		if digit := c >= '0' && c <= '9'; digit != (want >= '0' && want <= '9') || !digit && c != want {
+			return false
 		}
 	}
-	return time.Time{}, err
+	return true
+}
+
+// parseTime reads a date or a time, with an offset or without one.
+func parseTime(text string) (at time.Time, err error) {
+	for _, layout := range []string{timeLayout, timeLayout + "-07", timeLayout + "-07:00", timeLayout + "-07:00:00", dateLayout} {
+		if at, err = time.Parse(layout, text); err == nil {
+			return at.UTC(), nil
+		}
+	}
+	return time.Time{}, fmt.Errorf("mysql: %w", err)
 }
 
 // writeClock writes a time of day. 24:00:00 is one in both.
-func writeClock(to targetType) write {
-	return func(cell []byte) (any, error) { return fractionFits(string(cell), to.first) }
+func writeClock(to targetType) func([]byte) ([]byte, error) {
+	return func(cell []byte) ([]byte, error) { return fractionFits(cell, to.first) }
 }
 
 // fractionFits refuses digits of seconds that the column does not have.
-func fractionFits(text string, digits int) (any, error) {
-	_, fraction, _ := strings.Cut(text, ".")
-	if n := len(strings.TrimRight(fraction, "0")); n > digits {
+func fractionFits(text []byte, digits int) ([]byte, error) {
+	_, fraction, _ := bytes.Cut(text, []byte("."))
+	if n := len(bytes.TrimRight(fraction, "0")); n > digits {
 		return nil, fmt.Errorf("has %d digits of a second, and the column %d", n, digits)
 	}
 	return text, nil

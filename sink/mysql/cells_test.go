@@ -13,12 +13,12 @@ func TestWhatAColumnWouldChangeIsRefused(t *testing.T) {
 		source, target, cell string
 		want                 any // nil: refused
 	}{
-		{"boolean", "tinyint(1)", "t", int64(1)},
-		{"boolean", "tinyint(1)", "f", int64(0)},
+		{"boolean", "tinyint(1)", "t", "1"},
+		{"boolean", "tinyint(1)", "f", "0"},
 		{"boolean", "tinyint(1)", "yes", nil},
 		{"boolean", "longtext", "t", "t"},
-		{"smallint", "smallint(6)", "-32768", int64(-32768)},
-		{"bigint", "bigint(20)", "9223372036854775807", int64(9223372036854775807)},
+		{"smallint", "smallint(6)", "-32768", "-32768"},
+		{"bigint", "bigint(20)", "9223372036854775807", "9223372036854775807"},
 		{"bigint", "bigint(20)", "1.5", nil},
 		{"integer", "decimal(12,2)", "-5", "-5"},
 		{"numeric(10,2)", "decimal(10,2)", "12345678.90", "12345678.90"},
@@ -36,16 +36,16 @@ func TestWhatAColumnWouldChangeIsRefused(t *testing.T) {
 		{"double precision", "double", "-Infinity", nil},
 		{"double precision", "double", "NaN", nil},
 		{"double precision", "longtext", "NaN", "NaN"},
-		{"real", "float", "1.1", "1.1"},
 		{"date", "date", "0001-01-01", "0001-01-01"},
 		{"date", "date", "9999-12-31", "9999-12-31"},
 		{"date", "date", "10000-01-01", nil},
 		{"date", "date", "0044-03-15 BC", nil},
 		{"date", "date", "infinity", nil},
-		{"date", "datetime", "2024-02-29", "2024-02-29 00:00:00"},
+		{"date", "datetime", "2024-02-29", "2024-02-29 00:00:00.000000"},
 		{"timestamp without time zone", "datetime(6)", "2024-02-29 23:59:59.999999", "2024-02-29 23:59:59.999999"},
+		{"timestamp with time zone", "datetime(6)", "2024-02-29 23:59:59.1+00", "2024-02-29 23:59:59.1"},
 		{"timestamp without time zone", "datetime(6)", "infinity", nil},
-		{"timestamp without time zone", "datetime(3)", "2024-02-29 23:59:59.999", "2024-02-29 23:59:59.999000"},
+		{"timestamp without time zone", "datetime(3)", "2024-02-29 23:59:59.999", "2024-02-29 23:59:59.999"},
 		{"timestamp without time zone", "datetime(3)", "2024-02-29 23:59:59.9999", nil},
 		{"timestamp with time zone", "datetime(6)", "2024-01-01 01:30:00+05:30", "2023-12-31 20:00:00.000000"},
 		{"timestamp with time zone", "datetime(6)", "2024-01-01 01:30:00.5-08", "2024-01-01 09:30:00.500000"},
@@ -56,33 +56,33 @@ func TestWhatAColumnWouldChangeIsRefused(t *testing.T) {
 		{"time without time zone", "time(6)", "24:00:00", "24:00:00"},
 		{"time without time zone", "time", "12:00:00.5", nil},
 		{"time with time zone", "longtext", "04:05:06-08", "04:05:06-08"},
-		{"bytea", "longblob", `\x00ff`, []byte{0, 255}},
-		{"bytea", "longblob", `\x`, []byte{}},
+		{"bytea", "longblob", `\x00ff`, "\x00\xff"},
+		{"bytea", "longblob", `\x`, ""},
 		{"bytea", "longblob", `\x0`, nil},
 		{"bytea", "varbinary(1)", `\x00ff`, nil},
 		{"bytea", "binary(4)", `\x00ff`, nil},
 		{"bytea", "longtext", `\x00ff`, `\x00ff`},
-		{"text", "longblob", `\x00ff`, []byte(`\x00ff`)},
+		{"text", "longblob", `\x00ff`, `\x00ff`},
 		{"text", "varchar(2)", "äö", "äö"},
 		{"text", "varchar(2)", "a  ", nil},
 		{"text", "tinytext", strings.Repeat("ä", 128), nil},
 		{"text", "char(3)", "a ", nil},
 		{"text", "longtext", "\xff", nil},
-		{"character(3)", "char(3)", "a  ", "a  "},
+		{"character(3)", "char(3)", "a  ", "a"},
 		{"uuid", "char(36)", "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11", "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11"},
 		{"uuid", "uuid", "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11", "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11"},
 		{"jsonb", "json", `{"a": 1}`, `{"a": 1}`},
 		{"integer[]", "longtext", "{1,2}", "{1,2}"},
 	} {
-		convert, err := writer(&table(0, test.source).Columns[0], test.target)
+		write, err := writerOf(&table(0, test.source).Columns[0], test.target)
 		require.NoError(t, err, test)
-		got, err := convert([]byte(test.cell))
+		got, err := write.value([]byte(test.cell))
 		if test.want == nil {
 			require.Error(t, err, test)
 			continue
 		}
 		require.NoError(t, err, test)
-		require.Equal(t, test.want, got, test)
+		require.Equal(t, test.want, string(got), test)
 	}
 }
 
@@ -97,7 +97,7 @@ func TestColumnsThatHoldNoneOfTheValuesAreRefused(t *testing.T) {
 		"boolean":                     {"double", "date"},
 	} {
 		for _, target := range targets {
-			_, err := writer(&table(0, source).Columns[0], target)
+			_, err := writerOf(&table(0, source).Columns[0], target)
 			require.ErrorContains(t, err, source, target)
 			require.ErrorContains(t, err, target)
 		}
@@ -113,7 +113,7 @@ func TestColumnsOfOursAreWrittenTo(t *testing.T) {
 	} {
 		for keys := range 2 {
 			of := table(keys, source)
-			_, err := writer(&of.Columns[0], columnTypes(of)[0])
+			_, err := writerOf(&of.Columns[0], columnTypes(of.Columns)[0])
 			require.NoError(t, err, source)
 		}
 	}

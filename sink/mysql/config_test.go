@@ -53,9 +53,9 @@ func TestWhatGoesTogetherInOneMessage(t *testing.T) {
 	one := func(size int) sqlsink.Statement { return sqlsink.Statement{Text: "x", Args: []any{make([]byte, size)}} }
 	compared := sqlsink.Statement{Text: "x", One: true}
 	asks := sqlsink.Statement{Text: "x", Rows: true}
-	require.Equal(t, 2, together([]sqlsink.Statement{one(1), compared, one(1)}), "nothing is sent behind a compare")
-	require.Equal(t, 1, together([]sqlsink.Statement{one(1), asks}))
-	require.Equal(t, 1, together([]sqlsink.Statement{one(messageMax), one(1)}))
-	require.Equal(t, 1, together([]sqlsink.Statement{one(messageMax + 1)}))
-	require.Equal(t, 3, together([]sqlsink.Statement{one(1), one(1), one(1)}))
+	require.Equal(t, 2, together([]sqlsink.Statement{one(1), compared, one(1)}, messageMax), "nothing is sent behind a compare")
+	require.Equal(t, 1, together([]sqlsink.Statement{one(1), asks}, messageMax))
+	require.Equal(t, 1, together([]sqlsink.Statement{one(messageMax), one(1)}, messageMax))
+	require.Equal(t, 1, together([]sqlsink.Statement{one(messageMax + 1)}, messageMax))
+	require.Equal(t, 3, together([]sqlsink.Statement{one(1), one(1), one(1)}, messageMax))
 }

@@ -11,6 +11,14 @@ import (
 // Dialect is the SQL of MySQL and MariaDB.
 func Dialect() sqlsink.Dialect { return dialect{user: "root", database: "t"} }
 
+// Tables is how rows of tables are written.
+func Tables() sqlsink.Tables { return tables{} }
+
+// Open opens a connection.
+func Open(ctx context.Context, config Config, name string) (sqlsink.Session, error) {
+	return open(ctx, config, name)
+}
+
 // NewWrapped is New with connections that a test gets in between of.
 func NewWrapped(config Config, wrap func(sqlsink.Session) sqlsink.Session) (*sqlsink.Sink, error) {
 	inner, err := configure(config)

@@ -137,20 +137,33 @@ func decimalType(modifiers []int) string {
 	return "decimal(" + strconv.Itoa(precision) + "," + strconv.Itoa(scale) + ")"
 }
 
+// keyStoredType is storedType for a column of the key. Numbers whose text form can't be had back from the servers' own are text,
+// since rows of a part of a table are found by it.
+func keyStoredType(column *change.Column) string {
+	t := parseType(column.Type)
+	stored := storedType(column)
+	if stored == "double" || t.base == "numeric" && len(t.modifiers) == 0 && !t.array {
+		return typeText + " " + unicode
+	}
+	return stored
+}
+
 // columnTypes returns the types of a table's columns. Texts and bytes of the key share what an index takes: those that are
 // short by their own type have their length, the others the rest.
-func columnTypes(of *change.Relation) []string {
-	out := make([]string, len(of.Columns))
+func columnTypes(columns []change.Column) []string {
+	out := make([]string, len(columns))
 	left := indexBytesMax
 	wants := map[int]int{} // by the place of the column, the bytes that it takes
-	for i := range of.Columns {
-		column := &of.Columns[i]
-		out[i] = storedType(column)
-		switch {
-		case column.Key == 0:
-		case strings.HasPrefix(out[i], typeText), out[i] == typeBytes:
+	for i := range columns {
+		column := &columns[i]
+		if column.Key == 0 {
+			out[i] = storedType(column)
+			continue
+		}
+		out[i] = keyStoredType(column)
+		if strings.HasPrefix(out[i], typeText) || out[i] == typeBytes {
 			wants[i] = wantedBytes(column)
-		default:
+		} else {
 			left -= fixedBytesMax
 		}
 	}

@@ -74,9 +74,9 @@ func TestThePageListsTheTypes(t *testing.T) {
 		for _, found := range quoted.FindAllStringSubmatch(cells[0], -1) {
 			name := found[1]
 			rows++
-			require.Equal(t, strings.Trim(strings.TrimSpace(cells[1]), "`"), plain(columnTypes(table(0, name)))[0], name)
+			require.Equal(t, strings.Trim(strings.TrimSpace(cells[1]), "`"), plain(columnTypes(table(0, name).Columns))[0], name)
 			if key := strings.Trim(strings.TrimSpace(cells[2]), "`"); key != "" {
-				require.Equal(t, key, plain(columnTypes(table(1, name)))[0], name)
+				require.Equal(t, key, plain(columnTypes(table(1, name).Columns))[0], name)
 			}
 		}
 	}
@@ -96,7 +96,7 @@ func TestDecimalsHoldEveryNumberOrAreText(t *testing.T) {
 		"numeric(2,31)":   typeText,
 		"numeric(10,2)[]": typeText,
 	} {
-		require.Equal(t, want, plain(columnTypes(table(0, source)))[0], source)
+		require.Equal(t, want, plain(columnTypes(table(0, source).Columns))[0], source)
 	}
 }
 
@@ -113,10 +113,10 @@ func TestKeysShareWhatAnIndexTakes(t *testing.T) {
 		"what is long does not":    {table(1, "character varying(4000)"), []string{"varchar(768)"}},
 		"an array is text":         {table(1, "integer[]"), []string{"varchar(768)"}},
 	} {
-		require.Equal(t, test.want, plain(columnTypes(test.of)), name)
+		require.Equal(t, test.want, plain(columnTypes(test.of.Columns)), name)
 	}
 	many := table(32, strings.Split(strings.Repeat("text,", 31)+"integer", ",")...)
-	for _, text := range plain(columnTypes(many))[:31] {
+	for _, text := range plain(columnTypes(many.Columns))[:31] {
 		require.Equal(t, "varchar(24)", text)
 	}
 }
@@ -124,5 +124,5 @@ func TestKeysShareWhatAnIndexTakes(t *testing.T) {
 func TestTypesThatAreNotKnownGoByTheirKind(t *testing.T) {
 	of := table(0, "price", "color")
 	of.Columns[0].Kind = change.KindInt
-	require.Equal(t, []string{"bigint", typeText}, plain(columnTypes(of)))
+	require.Equal(t, []string{"bigint", typeText}, plain(columnTypes(of.Columns)))
 }

@@ -26,9 +26,13 @@ const (
 	restMax = 7 * 24 * time.Hour
 	// lockMax is how long anything waits for a lock. A claim that waited so long ends who holds it.
 	lockMax = 2 * time.Second
-	// messageMax is how many bytes of statements go in one message, far below what servers take.
+	// messageMax is how many bytes of statements go in one message, if the server takes twice as many: its arguments are escaped.
 	messageMax = 8 << 20
 )
+
+// strict keeps servers from storing another value than they are given: the nearest that fits, a number of their own for a zero,
+// or a table of a kind that knows no transactions.
+const strict = "STRICT_ALL_TABLES,NO_AUTO_VALUE_ON_ZERO,NO_ENGINE_SUBSTITUTION"
 
 // conn is what we use of a driver's connection. It is used without a pool, so that nothing is ever sent twice.
 type conn interface {
@@ -41,6 +45,7 @@ type conn interface {
 type session struct {
 	conn    conn
 	backend string
+	message int // how many bytes of statements go in one message
 }
 
 var _ sqlsink.Session = (*session)(nil)
@@ -73,13 +78,21 @@ func (s *session) settle(ctx context.Context) error {
 		return fmt.Errorf("mysql: %w", err)
 	}
 	s.backend = prefix + hex.EncodeToString(name)
-	version, err := s.Do(ctx, sqlsink.Statement{Text: "SELECT VERSION(), GET_LOCK(?, 0)", Args: []any{s.backend}, Rows: true})
+	told, err := s.Do(ctx, sqlsink.Statement{
+		Text: "SELECT VERSION(), @@max_allowed_packet, GET_LOCK(?, 0)", Args: []any{s.backend}, Rows: true,
+	})
 	if err != nil {
 		return err
 	}
+	server := told[0].Rows[0]
+	packet, err := strconv.Atoi(server[1])
+	if err != nil {
+		return fmt.Errorf("mysql: max_allowed_packet: %w", err)
+	}
+	s.message = min(packet/2, messageMax)
 	settings := "SET SESSION innodb_lock_wait_timeout = " + seconds(lockMax) + ", transaction_isolation = 'READ-COMMITTED', autocommit = 1" +
-		", time_zone = '+00:00', sql_mode = 'STRICT_ALL_TABLES'"
-	if rows := version[0].Rows; len(rows) == 1 && strings.Contains(rows[0][0], "MariaDB") {
+		", time_zone = '+00:00', sql_mode = '" + strict + "'"
+	if strings.Contains(server[0], "MariaDB") {
 		settings = strings.Replace(settings, "transaction_isolation", "tx_isolation", 1)
 	}
 	_, err = s.Do(ctx, sqlsink.Statement{Text: settings})
@@ -104,7 +117,7 @@ func (s *session) Do(ctx context.Context, statements ...sqlsink.Statement) ([]sq
 			out, statements = append(out, result), statements[1:]
 			continue
 		}
-		n := together(statements)
+		n := together(statements, s.message)
 		affected, err := s.exec(ctx, statements[:n])
 		if err != nil {
 			return nil, refusal(err, len(out))
@@ -112,13 +125,29 @@ func (s *session) Do(ctx context.Context, statements ...sqlsink.Statement) ([]sq
 		if statements[n-1].One && affected[len(affected)-1] != 1 { // fence:F23 mysql
 			return nil, sqlsink.ErrNotOne
 		}
+		if err := touched(statements[:n], affected, len(out)); err != nil {
+			return nil, err
+		}
 		out, statements = append(out, make([]sqlsink.Result, n)...), statements[n:]
 	}
 	return out, nil
 }
 
-// together returns how many statements go in one message.
-func together(statements []sqlsink.Statement) int {
+// touched refuses a transaction in which a statement did not find the rows that it is about.
+func touched(statements []sqlsink.Statement, affected []int64, before int) error {
+	for i := range statements {
+		if want := statements[i].Touches; want > 0 && affected[i] != int64(want) {
+			return &sqlsink.Refused{
+				Statement: before + i, Reason: sqlsink.RefusedGone,
+				Err: fmt.Errorf("mysql: %d rows of %d were found", affected[i], want),
+			}
+		}
+	}
+	return nil
+}
+
+// together returns how many statements go in one message of so many bytes.
+func together(statements []sqlsink.Statement, message int) int {
 	size := 0
 	for i, statement := range statements {
 		size += len(statement.Text)
@@ -128,7 +157,7 @@ func together(statements []sqlsink.Statement) int {
 			}
 		}
 		switch {
-		case statement.Rows, i > 0 && size > messageMax:
+		case statement.Rows, i > 0 && size > message:
 			return i
 		case statement.One:
 			return i + 1
@@ -259,6 +288,9 @@ func refusal(err error, at int) error {
 	if !ok {
 		return fmt.Errorf("mysql: %w", err)
 	}
+	if answer.Number == numberNull {
+		err = fmt.Errorf("%w: or another row has its value of a unique index, if that is a column of the key", err)
+	}
 	return &sqlsink.Refused{Statement: at, Reason: reason(answer.Number), Err: err}
 }
 
@@ -268,6 +300,9 @@ func reasonOf(err error) sqlsink.Reason {
 	}
 	return sqlsink.RefusedOther
 }
+
+// numberNull is a NULL for a column that takes none. Where an upsert would write over another row, it is what we make of it.
+const numberNull = 1048
 
 // reason sorts the numbers of the server.
 func reason(number uint16) sqlsink.Reason {
@@ -286,7 +321,7 @@ func reason(number uint16) sqlsink.Reason {
 		return sqlsink.RefusedFull
 	case 1290, 1792, 1836:
 		return sqlsink.RefusedReadOnly
-	case 1048, 1118, 1153, 1264, 1292, 1364, 1366, 1406, 1451, 1452, 1644, 3819, 4025, 1690, 1265, 1071: // data, constraints, triggers
+	case numberNull, 1118, 1153, 1264, 1292, 1364, 1366, 1406, 1451, 1452, 1644, 3819, 4025, 1690, 1265, 1071: // data, constraints, triggers
 		return sqlsink.RefusedRow
 	default:
 		return sqlsink.RefusedOther

@@ -149,12 +149,17 @@ func (x place) Open(t testing.TB, as sink.Identity, way sqltest.Way) sink.Sink {
 
 func (x *target) open(t testing.TB, as sink.Identity, way sqltest.Way) sink.Sink {
 	t.Helper()
+	s, err := mysql.NewWrapped(x.config(t, as, way), way.Wrap)
+	require.NoError(t, err)
+	return s
+}
+
+func (x *target) config(t testing.TB, as sink.Identity, way sqltest.Way) mysql.Config {
+	t.Helper()
 	uri, err := endpoint.Parse(fmt.Sprintf("mysql://%s@%s/%s",
 		cmp.Or(way.User, server.User), cmp.Or(way.Host, server.Host), x.database), endpoint.Policy{Field: "sink"})
 	require.NoError(t, err)
-	s, err := mysql.NewWrapped(mysql.Config{URI: uri, Options: way.Options, Identity: as}, way.Wrap)
-	require.NoError(t, err)
-	return s
+	return mysql.Config{URI: uri, Options: way.Options, Identity: as}
 }
 
 func (x *target) Open(t testing.TB, as sink.Identity) sink.Sink {

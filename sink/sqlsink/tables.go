@@ -106,9 +106,9 @@ type Tables interface {
 
 	// Write returns the statements of a step. A value that the target's column can't take is a [*Refused] of [RefusedRow].
 	Write(step Step) ([]Statement, error)
-	// KeyText returns an expression for the bytes of a column's text form, as a source's keys have it, and KeyBytes the argument
-	// that is compared with it.
-	KeyText(column TableColumn) string
+	// KeyText returns an expression for the text form of a column, as the source's keys have it, which sorts by its bytes, and
+	// KeyBytes the argument that is compared with it.
+	KeyText(column change.Column, target TableColumn) string
 	KeyBytes(text string) any
 
 	// TypeOf returns the type that a column gets in a table which is made for the source's.
