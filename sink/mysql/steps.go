@@ -3,6 +3,7 @@ package mysql
 import (
 	"errors"
 	"fmt"
+	"strings"
 
 	"fencerow/sink/sqlsink"
 )
@@ -121,14 +122,7 @@ type steps struct {
 
 // insert adds rows, many in a statement.
 func (s *steps) insert(tail string) ([]sqlsink.Statement, error) {
-	head := "INSERT INTO " + s.table + " ("
-	for i := range s.columns {
-		if i > 0 {
-			head += ", "
-		}
-		head += s.columns[i].name
-	}
-	return s.lists(head+") VALUES ", tail, func(dst []byte, row *sqlsink.StepRow) ([]byte, error) {
+	return s.lists("INSERT INTO "+s.table+" "+namesOf(s.columns)+" VALUES ", tail, func(dst []byte, row *sqlsink.StepRow) ([]byte, error) {
 		return appendRow(dst, s.columns, row.Cells)
 	})
 }
@@ -174,19 +168,16 @@ func appendRow(dst []byte, fields []field, cells [][]byte) ([]byte, error) {
 // over writes over the row that has the key. These servers do so for any unique index that has a row's values, be it of another
 // row: then the key would change, and NULL makes them refuse.
 func (s *steps) over() string {
-	text := " ON DUPLICATE KEY UPDATE "
+	sets := make([]string, len(s.columns))
 	for i := range s.columns {
-		if i > 0 {
-			text += ", "
-		}
 		name := s.columns[i].name
+		value := "VALUES(" + name + ")"
 		if s.isKey(s.columns[i].To.Name) {
-			text += name + " = IF(" + name + " = VALUES(" + name + "), " + name + ", NULL)"
-		} else {
-			text += name + " = VALUES(" + name + ")"
+			value = "IF(" + name + " = " + value + ", " + name + ", NULL)"
 		}
+		sets[i] = name + " = " + value
 	}
-	return text
+	return " ON DUPLICATE KEY UPDATE " + strings.Join(sets, ", ")
 }
 
 func (s *steps) isKey(name string) bool {
@@ -256,21 +247,18 @@ func isTextType(target string) bool {
 
 // deletes deletes rows by key, many in a statement.
 func (s *steps) deletes() ([]sqlsink.Statement, error) {
-	return s.lists("DELETE FROM "+s.table+" WHERE "+s.keys()+" IN (", ")", func(dst []byte, row *sqlsink.StepRow) ([]byte, error) {
+	return s.lists("DELETE FROM "+s.table+" WHERE "+namesOf(s.key)+" IN (", ")", func(dst []byte, row *sqlsink.StepRow) ([]byte, error) {
 		return appendRow(dst, s.key, row.Old)
 	})
 }
 
-// keys are the columns of the key in parentheses, as rows of values are compared with them.
-func (s *steps) keys() string {
-	text := "("
-	for i := range s.key {
-		if i > 0 {
-			text += ", "
-		}
-		text += s.key[i].name
+// namesOf are columns in parentheses, as a list of rows has them.
+func namesOf(fields []field) string {
+	names := make([]string, len(fields))
+	for i := range fields {
+		names[i] = fields[i].name
 	}
-	return text + ")"
+	return "(" + strings.Join(names, ", ") + ")"
 }
 
 // deleteOnes deletes one row for each row.
@@ -296,7 +284,7 @@ func (s *steps) clear() ([]sqlsink.Statement, error) {
 	}
 	for i := range s.step.Rows {
 		if i == 0 {
-			text = append(append(append(append(text, between...), "NOT "...), s.keys()...), " IN ("...)
+			text = append(append(append(append(text, between...), "NOT "...), namesOf(s.key)...), " IN ("...)
 		} else {
 			text = append(text, ',')
 		}
