@@ -1,9 +1,11 @@
 package changefeed
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -52,4 +54,41 @@ func (o Options) Validate(known []Option) error {
 		}
 	}
 	return nil
+}
+
+// Values returns the value of each of the known options, written or default, and refuses written ones that their checks
+// refuse. Other options are not looked at: they are of other kinds.
+func (o Options) Values(known []Option) (map[string]string, error) {
+	own, values := make(Options), make(map[string]string, len(known))
+	for _, option := range known {
+		if value, found := o[option.Name]; found {
+			own[option.Name] = value
+		}
+		values[option.Name] = o.Value(option)
+	}
+	return values, own.Validate(known)
+}
+
+// OneOf is a check that takes only these values.
+func OneOf(values ...string) func(string) error {
+	return func(value string) error {
+		if slices.Contains(values, value) {
+			return nil
+		}
+		return fmt.Errorf("is none of %q", values)
+	}
+}
+
+// Between is a check that takes whole numbers from least to most.
+func Between(least, most int64) func(string) error {
+	return func(value string) error {
+		n, err := strconv.ParseInt(value, 10, 64)
+		if err != nil {
+			return errors.New("is not a whole number")
+		}
+		if n < least || n > most {
+			return fmt.Errorf("is not from %d to %d", least, most)
+		}
+		return nil
+	}
 }

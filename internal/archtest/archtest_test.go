@@ -55,6 +55,7 @@ var rooms = map[string][]string{
 
 	"sink/sqlsink":         {"fence", "changefeed", "change", "sink", "internal/failpoint"},
 	"sink/sqlsink/sqltest": {"fence", "changefeed", "change", "sink", "sink/sinktest", "sink/sqlsink", "endpoint", "internal/dbtest"},
+	"source/postgres":      {"fence", "changefeed", "change", "source", "endpoint", "internal/pgdial"},
 	"sink/mysql":           {"fence", "changefeed", "change", "sink", "sink/sqlsink", "endpoint"},
 	"sink/postgres":        {"fence", "changefeed", "change", "sink", "sink/sqlsink", "endpoint", "internal/pgdial"},
 

@@ -3,7 +3,6 @@ package etcd
 import (
 	"errors"
 	"fmt"
-	"slices"
 	"strconv"
 
 	"fencerow/changefeed"
@@ -36,44 +35,22 @@ func Options() []changefeed.Option { return append(ownOptions(), endpoint.TLSOpt
 func ownOptions() []changefeed.Option {
 	return []changefeed.Option{
 		{
-			Name: OptionPrevious, Default: "false", Check: oneOf("true", "false"),
+			Name: OptionPrevious, Default: "false", Check: changefeed.OneOf("true", "false"),
 			Doc: "true reads the value before each change too, for `before`; it costs etcd a read for every change",
 		},
 		{
-			Name: OptionOnGap, Default: gapFail, Check: oneOf(gapFail, gapResnapshot),
+			Name: OptionOnGap, Default: gapFail, Check: changefeed.OneOf(gapFail, gapResnapshot),
 			Doc: "what to do when the history that is needed was compacted away: fail, or resnapshot, which reads " +
 				"everything again and makes deletes of the keys that are gone",
 		},
 		{
-			Name: OptionSnapshotRate, Default: "0", Check: number(0, 1<<31),
+			Name: OptionSnapshotRate, Default: "0", Check: changefeed.Between(0, 1<<31),
 			Doc: "at most so many rows a second while a snapshot is read; 0 is as fast as possible",
 		},
 		{
-			Name: OptionSnapshotChunk, Default: strconv.Itoa(snapshotChunkDefault), Check: number(1, snapshotChunkMax),
+			Name: OptionSnapshotChunk, Default: strconv.Itoa(snapshotChunkDefault), Check: changefeed.Between(1, snapshotChunkMax),
 			Doc: fmt.Sprintf("at most so many rows in one page of a snapshot, 1 to %d; large rows make smaller pages", snapshotChunkMax),
 		},
-	}
-}
-
-func oneOf(values ...string) func(string) error {
-	return func(value string) error {
-		if slices.Contains(values, value) {
-			return nil
-		}
-		return fmt.Errorf("is none of %q", values)
-	}
-}
-
-func number(least, most int64) func(string) error {
-	return func(value string) error {
-		n, err := strconv.ParseInt(value, 10, 64)
-		if err != nil {
-			return errors.New("is not a whole number")
-		}
-		if n < least || n > most {
-			return fmt.Errorf("is not from %d to %d", least, most)
-		}
-		return nil
 	}
 }
 
@@ -87,20 +64,13 @@ type settings struct {
 
 func parseSettings(options changefeed.Options) (settings, error) {
 	var s settings
-	own := make(changefeed.Options)
-	values := make(map[string]string)
-	for _, option := range Options() {
-		if value, found := options[option.Name]; found {
-			own[option.Name] = value
-		}
-		values[option.Name] = options.Value(option)
-	}
-	if err := own.Validate(Options()); err != nil {
+	values, err := options.Values(Options())
+	if err != nil {
 		return s, err
 	}
 	s.previous = values[OptionPrevious] == "true"
 	s.resnapshot = values[OptionOnGap] == gapResnapshot
-	var err, errChunk error
+	var errChunk error
 	s.snapshotRate, err = strconv.Atoi(values[OptionSnapshotRate])
 	s.snapshotChunk, errChunk = strconv.Atoi(values[OptionSnapshotChunk])
 	return s, errors.Join(err, errChunk)

@@ -1,0 +1,339 @@
+package postgres
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+	"golang.org/x/sync/errgroup"
+
+	"fencerow/change"
+	"fencerow/changefeed"
+	"fencerow/fence"
+	"fencerow/source"
+)
+
+const (
+	// eventsMax is how many events wait to be taken; then the server waits.
+	eventsMax = 4
+
+	retryDelay    = 20 * time.Millisecond
+	retryDelayMax = 500 * time.Millisecond
+	// calmAfter is how long nothing must have failed for the next failure to be a first one.
+	calmAfter = 15 * time.Second
+
+	// statusEvery is how often the server hears from us. It gives up on who is silent for wal_sender_timeout, a minute by default.
+	statusEvery = time.Second
+)
+
+// Log is the one reader of the slot. See [source.Log]. Its goroutine ends with Close or with the context of Follow.
+type Log struct {
+	source *Source
+	cancel context.CancelCauseFunc
+	done   chan struct{} // closed when the goroutine has ended
+
+	events  chan source.Event
+	failure error // of the goroutine, once done is closed
+	sticky  error // what Next fails with from now on
+
+	acknowledged atomic.Uint64 // what the server may forget
+	acks         chan struct{} // there is more of it than was sent
+	hurry        chan struct{}
+	received     atomic.Uint64 // up to where the server has sent everything
+	head         atomic.Uint64 // of the server, as far as was heard
+}
+
+var (
+	_ source.Log      = (*Log)(nil)
+	_ source.Hurrying = (*Log)(nil)
+)
+
+// Follow opens the log above a position.
+func (s *Source) Follow(ctx context.Context, above change.Position) (source.Log, error) {
+	return s.follow(ctx, above), nil
+}
+
+func (s *Source) follow(ctx context.Context, above change.Position) *Log {
+	life, cancel := context.WithCancelCause(ctx)
+	l := &Log{
+		source: s, cancel: cancel, done: make(chan struct{}), events: make(chan source.Event, eventsMax),
+		acks: make(chan struct{}, 1), hurry: make(chan struct{}, 1),
+	}
+	go func() {
+		defer close(l.done)
+		l.failure = l.run(life, change.At(above))
+	}()
+	return l
+}
+
+// Next waits for the next event.
+func (l *Log) Next(ctx context.Context) (source.Event, error) {
+	if l.sticky != nil {
+		return source.Event{}, l.sticky
+	}
+	select {
+	case event := <-l.events:
+		return event, nil
+	case <-ctx.Done():
+		l.sticky = ctx.Err()
+	case <-l.done:
+		select {
+		case event := <-l.events:
+			return event, nil
+		default:
+			l.sticky = l.failure
+		}
+	}
+	return source.Event{}, l.sticky
+}
+
+// Close ends the log's goroutines and connections.
+func (l *Log) Close() error {
+	l.cancel(context.Canceled)
+	<-l.done
+	if l.sticky == nil {
+		l.sticky = errClosed
+	}
+	return nil
+}
+
+// Acknowledge lets the server forget everything at or below a position.
+func (l *Log) Acknowledge(position change.Position) {
+	for {
+		before := l.acknowledged.Load()
+		if uint64(position) <= before {
+			return
+		}
+		if l.acknowledged.CompareAndSwap(before, uint64(position)) {
+			signal(l.acks)
+			return
+		}
+	}
+}
+
+// Hurry has the server asked how far it is.
+func (l *Log) Hurry() { signal(l.hurry) }
+
+func signal(to chan struct{}) {
+	select {
+	case to <- struct{}{}:
+	default:
+	}
+}
+
+// run follows the log over as many connections as it takes.
+func (l *Log) run(ctx context.Context, done change.Mark) error {
+	var firstFailed, lastFailed time.Time
+	delay := retryDelay
+	for {
+		err := l.session(ctx, &done)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if l.source.final(err) {
+			return l.source.fault(err)
+		}
+		now := time.Now()
+		if firstFailed.IsZero() || now.Sub(lastFailed) > calmAfter {
+			firstFailed, delay = now, retryDelay
+			l.source.logger.Info("source lost, connecting again", zap.Stringer("source", l.source.server.URI), zap.Error(err))
+		}
+		lastFailed = now
+		if now.Sub(firstFailed) > l.source.patience.retry {
+			return l.source.fault(err)
+		}
+		timer := time.NewTimer(delay)
+		delay = min(2*delay, retryDelayMax)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return ctx.Err()
+		}
+	}
+}
+
+// final reports that connecting again changes nothing.
+func (s *Source) final(err error) bool {
+	var fault *changefeed.Fault
+	if errors.As(err, &fault) || errors.Is(err, fence.ErrStale) || errors.Is(err, errMalformed) || errors.Is(err, errTooMany) {
+		return true
+	}
+	switch codeOf(err) {
+	case codeDenied, codeBadPassword, codeBadUser, codeNoDatabase:
+		return true
+	}
+	return false
+}
+
+// session follows the log over one connection, above what was given out, and moves that along.
+func (l *Log) session(ctx context.Context, done *change.Mark) error {
+	c, err := l.source.connect(ctx)
+	if err != nil {
+		return err
+	}
+	defer c.close() //nolint:contextcheck // a goodbye has its own time
+	confirmed, err := l.source.enter(ctx, c, done.Whole())
+	if err != nil {
+		return err
+	}
+	log, err := l.source.openStream(ctx, done.Whole())
+	if err != nil {
+		return err
+	}
+	group, life := errgroup.WithContext(ctx)
+	stop := context.AfterFunc(life, log.close)
+	defer stop()
+	group.Go(func() error { return l.receive(life, log, done) })
+	group.Go(func() error { return l.tell(life, log, confirmed) })
+	group.Go(func() error { return l.keep(life, c) })
+	err = group.Wait()
+	log.close()
+	return err
+}
+
+// enter looks whether the slot can be followed above a position, and has it to itself. It returns what the slot has confirmed.
+func (s *Source) enter(ctx context.Context, c *connection, above change.Position) (change.Position, error) {
+	if err := s.suits(ctx, c); err != nil {
+		return 0, err
+	}
+	if err := s.vacate(ctx, c); err != nil {
+		return 0, err
+	}
+	there, err := s.slot(ctx, c)
+	if err != nil {
+		return 0, err
+	}
+	switch {
+	case !there.found:
+		return 0, s.slotLost("has no replication slot " + s.slotName() + " any more")
+	case there.lost:
+		return 0, s.slotLost("has a replication slot " + s.slotName() + " that " + there.why)
+	case there.confirmed > above+1:
+		// The server would begin there without a word.
+		return 0, s.slotLost(fmt.Sprintf("has a replication slot %s that was moved to %s by somebody, beyond %s, up to where everything was copied",
+			s.slotName(), formatLSN(there.confirmed), formatLSN(above)))
+	}
+	return there.confirmed, nil
+}
+
+// receive makes events of what the server sends.
+func (l *Log) receive(ctx context.Context, log *stream, done *change.Mark) error {
+	a := newAssembler(*done)
+	book := &book{source: l.source}
+	defer book.close() //nolint:contextcheck // a goodbye has its own time
+	for {
+		message, err := log.receive()
+		if err != nil {
+			return err
+		}
+		if message.log != nil {
+			err = read(ctx, a, book, message.log)
+		} else {
+			l.received.Store(uint64(message.sent))
+			a.progress(below(message.sent))
+			if message.request {
+				err = log.send(status{received: message.sent})
+			}
+		}
+		if err != nil {
+			return err
+		}
+		if !a.full() && (a.open || !log.idle()) {
+			continue
+		}
+		event, some := a.event()
+		if !some {
+			continue
+		}
+		event.Resolved = max(event.To.Position, change.Position(l.head.Load()))
+		select {
+		case l.events <- event:
+			*done = event.To
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// read takes in a message of the log.
+func read(ctx context.Context, a *assembler, book *book, message []byte) error {
+	described, err := a.take(message)
+	if err != nil || described == nil {
+		return err
+	}
+	relation, err := book.read(ctx, *described, a.types)
+	if err != nil {
+		return err
+	}
+	a.learn(described.oid, relation)
+	return nil
+}
+
+// tell tells the server how far we are: at once when there is more that it may forget, and now and then, also while nobody takes
+// events.
+func (l *Log) tell(ctx context.Context, log *stream, confirmed change.Position) error {
+	ticker := time.NewTicker(statusEvery)
+	defer ticker.Stop()
+	for {
+		what := status{received: change.Position(l.received.Load())}
+		if acknowledged := change.Position(l.acknowledged.Load()); acknowledged > confirmed {
+			confirmed, what.confirmed = acknowledged, acknowledged
+		}
+		if err := log.send(what); err != nil {
+			return err
+		}
+		if what.confirmed > 0 {
+			continue // and confirms nothing from then on
+		}
+		select {
+		case <-l.acks:
+		case <-ticker.C:
+		case <-l.hurry:
+			if err := log.send(status{received: change.Position(l.received.Load()), ask: true}); err != nil {
+				return err
+			}
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// book reads the catalog when the log tells of a table. It connects when it is first asked.
+type book struct {
+	source *Source
+	c      *connection
+}
+
+func (b *book) read(ctx context.Context, m relationMessage, typeNames map[uint32]string) (*change.Relation, error) {
+	if b.c == nil {
+		var err error
+		if b.c, err = b.source.connect(ctx); err != nil {
+			return nil, err
+		}
+	}
+	tables, err := describe(ctx, b.c, m.oid)
+	if err != nil {
+		return nil, err
+	}
+	types, err := typesOf(ctx, b.c, m.columns)
+	if err != nil {
+		return nil, err
+	}
+	for i, column := range m.columns {
+		if types[i] == typeGone {
+			types[i] = cmp.Or(typeNames[column.typeOID], typeGone)
+		}
+	}
+	return relationOf(m, tables[m.oid], types), nil
+}
+
+func (b *book) close() {
+	if b.c != nil {
+		b.c.close()
+	}
+}
