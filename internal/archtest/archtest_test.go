@@ -53,6 +53,9 @@ var rooms = map[string][]string{
 	"codec":                    {"fence", "changefeed", "change"},
 	"redo":                     {"fence", "changefeed", "change", "sink", "sink/file", "endpoint"},
 
+	"verify":            {"change"},
+	"verify/verifyetcd": {"change", "kv", "verify"},
+
 	"sink/sqlsink":         {"fence", "changefeed", "change", "sink", "internal/failpoint"},
 	"sink/sqlsink/sqltest": {"fence", "changefeed", "change", "sink", "sink/sinktest", "sink/sqlsink", "endpoint", "internal/dbtest"},
 	"source/postgres":      {"fence", "changefeed", "change", "source", "endpoint", "internal/pgdial"},

@@ -1,0 +1,131 @@
+package verify
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"fencerow/change"
+)
+
+// Bounds of one comparison.
+const (
+	ChunkRows = 1000
+	// pendingMax bounds the rows that wait to be looked at again; beyond it they are, before the next chunk is read.
+	pendingMax = 10_000
+	// lookMax bounds the rows that are asked for at once.
+	lookMax = 500
+	// listMax bounds the rows of one chunk at one side: a target may have any number of rows that the source has not.
+	listMax = 10 * ChunkRows
+	// RoundsMax bounds how often a row is looked at again. One that changed each time is said to be unsettled.
+	RoundsMax = 8
+	// ReachMax is how long the target may take to come to where the source was.
+	ReachMax = 30 * time.Second
+	// LimitDefault and LimitMax bound the differences that are named. There the comparison ends.
+	LimitDefault = 100
+	LimitMax     = 10_000
+	// unsettledMax bounds the unsettled rows that are named; beyond it they are counted.
+	unsettledMax = 100
+)
+
+// Chunk is a range of keys of a table, of which the borders are whatever the sides understand.
+type Chunk struct {
+	Table string
+	From  string // "": from the beginning
+	To    string // "": to the end
+}
+
+// Sum is what both sides have in common when they hold the same rows.
+type Sum struct {
+	Rows   int64
+	Digest string
+}
+
+// Side is a source or a target. Rows of one table have different keys.
+type Side interface {
+	// Sum digests the rows of a chunk.
+	Sum(ctx context.Context, chunk Chunk) (Sum, error)
+	// List returns rows of a chunk, at most so many.
+	List(ctx context.Context, chunk Chunk, rowsMax int) ([]Row, error)
+	// Look returns those of the rows that are there, in any order, with columns where it can tell them.
+	Look(ctx context.Context, table string, keys []string) ([]Row, error)
+}
+
+// Source is the side whose changes the other one is brought.
+type Source interface {
+	Side
+	// Next returns the chunk that follows, of about so many rows, with its digest, and whether there are more; after the zero
+	// chunk comes the first. The last chunk of a table has no To.
+	Next(ctx context.Context, after Chunk, rows int) (chunk Chunk, sum Sum, more bool, err error)
+	// Total is about how many rows there are; 0 where that is not known.
+	Total(ctx context.Context) (int64, error)
+	// Head returns a position at or above that of every change that a read that has ended could see.
+	Head(ctx context.Context) (change.Position, error)
+	// Settle waits until reads see everything that a target may hold by now.
+	Settle(ctx context.Context) error
+}
+
+// Historian is a source that knows what a row was at every moment.
+type Historian interface {
+	// Was calls tell with the state of a row at one position and with each that it had up to another; there is false where
+	// it was gone. ErrForgotten: the source does not know any more.
+	Was(ctx context.Context, key RowKey, from, upTo change.Position, tell func(row Row, there bool)) error
+}
+
+// RowKey names a row.
+type RowKey struct{ Table, Key string }
+
+// ErrForgotten says that history is gone.
+var ErrForgotten = errors.New("verify: history is gone")
+
+// Config is what a comparison is made of.
+type Config struct {
+	Source Source
+	Target Side
+	// Reached returns the position up to which the target has everything.
+	Reached func(ctx context.Context) (change.Position, error)
+	// Pace is called with the rows that are about to be read, and waits as long as they have to.
+	Pace func(ctx context.Context, rows int) error
+	// Tell is told how far it is, now and then, and each difference.
+	Tell     func(Progress)
+	Limit    int           // of differences; 0: LimitDefault
+	ReachMax time.Duration // 0: ReachMax
+	Poll     time.Duration // how often Reached is asked; 0: pollDefault
+}
+
+const pollDefault = 200 * time.Millisecond
+
+// Progress is how far a comparison is.
+type Progress struct {
+	Rows    int64 // of the source that were read
+	Total   int64 // about; 0 where that is not known
+	Pending int   // rows that are looked at again
+	Found   *Difference
+}
+
+// Difference is a row that is not in the target as it is in the source.
+type Difference struct {
+	Kind    Kind
+	Table   string
+	Key     string
+	Columns []string // that differ, where the sides tell
+}
+
+// Unsettled is a row of which it could not be told.
+type Unsettled struct {
+	Table string
+	Key   string
+	Why   string
+}
+
+// Report is what a comparison found.
+type Report struct {
+	Rows        int64
+	From        change.Position // the comparison holds of the source as it was here or later
+	To          change.Position // and not later than here
+	Differences []Difference
+	// Limited says that there are more differences than were to be named: not all was compared.
+	Limited        bool
+	Unsettled      []Unsettled
+	UnsettledCount int
+}
