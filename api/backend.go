@@ -169,6 +169,7 @@ type Backend interface {
 	Local
 	Inspection
 	Watching
+	Comparing
 }
 
 // Span is one span of a cover, with who has it.

@@ -45,6 +45,7 @@ type fake struct {
 	refused  chan Rejection
 	holdings map[changefeed.ID]Holding
 	sinkErr  error
+	compare  func(ctx context.Context, how VerifyHow) (shape.Verified, error)
 	before   func() // called before each update, without the lock
 }
 
@@ -64,6 +65,10 @@ func (f *fake) Changefeed(_ context.Context, id changefeed.ID) (View, error) {
 		return View{ID: id}, &changefeed.Fault{Code: changefeed.CodeNotFound, Field: "changefeed", Value: id.String(), Detail: "does not exist", Cure: "list them"}
 	}
 	return view, nil
+}
+
+func (f *fake) Verify(ctx context.Context, _ record.Spec, how VerifyHow) (shape.Verified, error) {
+	return f.compare(ctx, how)
 }
 
 func (f *fake) List(_ context.Context, namespace string, after changefeed.ID, limit int) ([]View, bool, error) {

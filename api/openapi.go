@@ -61,6 +61,12 @@ func operations() []operation {
 		{"GET", feed + "/spans", "The cover of the key space, in its order; pages as of the nodes.", nil, shape.List[shape.Span]{}, http.StatusOK},
 		{"GET", feed + "/history", "The last ownerships, newest first; the current one has no until. Pages as of the nodes.", nil, shape.List[shape.Ownership]{}, http.StatusOK},
 		{"GET", feed + "/head", "Where the source is now.", nil, shape.Head{}, http.StatusOK},
+		{
+			"GET", feed + "/verify",
+			"Compare the target with the source while changes go on, for admins; server-sent events: progress, difference, and at the end report or " +
+				"problem. ?rate= rows a second (20000), ?limit= of differences (100, at most 10000).",
+			nil, shape.Verified{}, http.StatusOK,
+		},
 		{"POST", "/coordinator/resign", "End the term of the coordinator.", nil, shape.Cluster{}, http.StatusAccepted},
 		{"PUT", "/log-level", "What this node logs: debug, info, warn or error.", shape.LogLevel{}, shape.LogLevel{}, http.StatusOK},
 		{"GET", "/debug/dump", "Redacted records, metrics and goroutines, as a zip; for admins.", nil, nil, http.StatusOK},

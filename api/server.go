@@ -62,12 +62,13 @@ type Server struct {
 	sessions sessions
 	limits   *limits
 	streams  chan struct{} // of events
+	verifies chan struct{} // comparisons that run
 	now      func() time.Time
 }
 
 // New returns a server that works on the backend.
 func New(config Config, backend Backend) *Server {
-	s := &Server{config: config, backend: backend, mux: http.NewServeMux(), limits: newLimits(), streams: make(chan struct{}, eventStreamsMax), now: time.Now}
+	s := &Server{config: config, backend: backend, mux: http.NewServeMux(), limits: newLimits(), streams: make(chan struct{}, eventStreamsMax), verifies: make(chan struct{}, verifiesMax), now: time.Now}
 	if s.config.Client == nil {
 		s.config.Client = &http.Client{}
 	}
@@ -168,6 +169,7 @@ func (s *Server) routes() {
 		metrics.ServeHTTP(w, r)
 	})
 	s.mux.HandleFunc("GET "+prefix+"/events", s.events)
+	s.mux.HandleFunc("GET "+prefix+"/changefeeds/{namespace}/{name}/verify", s.verify)
 	s.console()
 	s.profiles()
 	s.mux.HandleFunc("/", s.unknown)

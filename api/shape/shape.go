@@ -176,6 +176,46 @@ type Finding struct {
 	Cure    string `json:"cure"`
 }
 
+// Difference is a row that the target does not have as the source has it.
+type Difference struct {
+	Kind    string         `json:"kind"` // missing, extra (the source has none), different
+	Table   string         `json:"table,omitempty"`
+	Key     changefeed.Key `json:"key"`
+	Columns []string       `json:"columns,omitempty"` // that differ
+}
+
+// Unsettled is a row of which a comparison could not tell.
+type Unsettled struct {
+	Table string         `json:"table,omitempty"`
+	Key   changefeed.Key `json:"key"`
+	Why   string         `json:"why"`
+}
+
+// VerifyProgress is how far a comparison is.
+type VerifyProgress struct {
+	Rows       int64       `json:"rows"`
+	Total      int64       `json:"total,omitempty"` // about
+	Pending    int         `json:"pending"`         // rows that are looked at again
+	Difference *Difference `json:"-"`               // sent as an event of its own
+}
+
+// Verified is what a comparison of a target with its source found.
+type Verified struct {
+	Namespace      string           `json:"namespace"`
+	Name           string           `json:"name"`
+	UID            changefeed.UID   `json:"uid"`
+	Started        time.Time        `json:"started"`
+	Ended          time.Time        `json:"ended"`
+	Rows           int64            `json:"rows"`
+	From           change.Position  `json:"from"`                 // each row was compared as the source had it here or later
+	To             change.Position  `json:"to"`                   // and not later than here
+	SyncPoint      *change.Position `json:"sync_point,omitempty"` // the newest, if it lies between
+	Differences    []Difference     `json:"differences"`
+	Limited        bool             `json:"limited,omitempty"` // there are more, and the rest was not compared
+	Unsettled      []Unsettled      `json:"unsettled,omitempty"`
+	UnsettledCount int              `json:"unsettled_count,omitempty"`
+}
+
 // Span is one span of a changefeed's cover.
 type Span struct {
 	Start      changefeed.Key    `json:"start"`

@@ -50,7 +50,7 @@ func newRoot() *cobra.Command {
 	c := &common{}
 	root.AddCommand(
 		newDev(), newServer(), newEtcd(), newEtcdctl(), newEtcdutl(), newHealth(c), newChangefeed(c), newNode(c), newCoordinator(c), newEpoch(c),
-		newSink(), newRedo(), newCheck(c), newDebug(c), newLogLevel(c), newVersion(),
+		newSink(), newVerify(c), newRedo(), newCheck(c), newDebug(c), newLogLevel(c), newVersion(),
 	)
 	root.InitDefaultCompletionCmd()
 	if completion, _, err := root.Find([]string{"completion"}); err == nil {

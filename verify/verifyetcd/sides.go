@@ -7,7 +7,6 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"strconv"
 	"time"
 
@@ -24,14 +23,24 @@ const (
 	looksMax      = 64      // keys of one transaction
 	// historyMax is how long the history of a key is waited for, and progressEvery how often the watch is asked where it is.
 	historyMax    = 5 * time.Second
+	requestMax    = 10 * time.Second
+	triesMax      = 5
+	tryPause      = 500 * time.Millisecond
 	progressEvery = 50 * time.Millisecond
 	columnValue   = "value"
 )
 
+// Config says what is read.
+type Config struct {
+	Store  kv.Store // the caller closes it
+	Prefix string   // may be empty
+	// Fault says what an error of the store is to people.
+	Fault func(error) error
+}
+
 // Side is a prefix of an etcd. It is used by one goroutine.
 type Side struct {
-	store    kv.Store
-	prefix   string
+	Config
 	pageRows int64
 }
 
@@ -40,9 +49,35 @@ var (
 	_ verify.Historian = (*Side)(nil)
 )
 
-// New returns the side of a prefix, which may be empty. The caller closes the store.
-func New(store kv.Store, prefix string) *Side {
-	return &Side{store: store, prefix: prefix, pageRows: pageRowsFirst}
+// New returns a side.
+func New(config Config) *Side { return &Side{Config: config, pageRows: pageRowsFirst} }
+
+// again asks, and asks again for a while: a comparison may take hours, and an election of etcd is no reason to begin anew.
+func again[T any](ctx context.Context, s *Side, ask func(context.Context) (T, error)) (T, error) {
+	for try := 1; ; try++ {
+		bounded, cancel := context.WithTimeout(ctx, requestMax)
+		out, err := ask(bounded)
+		cancel()
+		switch {
+		case err == nil, errors.Is(err, kv.ErrCompacted):
+			return out, err
+		case ctx.Err() != nil:
+			return out, context.Cause(ctx)
+		case try == triesMax:
+			return out, s.Fault(err)
+		}
+		timer := time.NewTimer(time.Duration(try) * tryPause)
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return out, context.Cause(ctx)
+		case <-timer.C:
+		}
+	}
+}
+
+func (s *Side) read(ctx context.Context, r kv.Range) (kv.RangeResult, error) {
+	return again(ctx, s, func(ctx context.Context) (kv.RangeResult, error) { return s.Store.Range(ctx, r) })
 }
 
 func rowOf(key string, value []byte, revision int64) verify.Row {
@@ -55,21 +90,21 @@ func rowOf(key string, value []byte, revision int64) verify.Row {
 
 // bounds returns the range of a chunk.
 func (s *Side) bounds(chunk verify.Chunk) (start, end string) {
-	start, end = s.prefix+chunk.From, kv.PrefixEnd(s.prefix)
+	start, end = s.Prefix+chunk.From, kv.PrefixEnd(s.Prefix)
 	if start == "" {
 		start = "\x00" // there is no empty key
 	}
 	if chunk.To != "" {
-		end = s.prefix + chunk.To
+		end = s.Prefix + chunk.To
 	}
 	return start, end
 }
 
 // page reads the pairs of a range from its start on, at most so many, and says where it goes on; "": nowhere.
 func (s *Side) page(ctx context.Context, start, end string, rowsMax int64) (pairs []kv.Pair, next string, err error) {
-	result, err := s.store.Range(ctx, kv.Range{Key: start, End: end, Limit: min(s.pageRows, rowsMax)})
+	result, err := s.read(ctx, kv.Range{Key: start, End: end, Limit: min(s.pageRows, rowsMax)})
 	if err != nil {
-		return nil, "", failed("read a page", err)
+		return nil, "", err
 	}
 	size := 0
 	for i := range result.Pairs {
@@ -93,7 +128,7 @@ func (s *Side) scan(ctx context.Context, chunk verify.Chunk, rowsMax int64, yiel
 			return "", err
 		}
 		for i := range pairs {
-			yield(rowOf(pairs[i].Key[len(s.prefix):], pairs[i].Value, pairs[i].ModRevision))
+			yield(rowOf(pairs[i].Key[len(s.Prefix):], pairs[i].Value, pairs[i].ModRevision))
 		}
 		seen += int64(len(pairs))
 		if next == "" || seen >= rowsMax {
@@ -133,7 +168,7 @@ func (s *Side) Next(ctx context.Context, after verify.Chunk, rows int) (verify.C
 		return verify.Chunk{}, verify.Sum{}, false, err
 	}
 	if next != "" {
-		chunk.To = next[len(s.prefix):]
+		chunk.To = next[len(s.Prefix):]
 	}
 	return chunk, sum.sum(), next != "", nil
 }
@@ -159,11 +194,11 @@ func (s *Side) Look(ctx context.Context, _ string, keys []string) ([]verify.Row,
 		n := min(len(keys), looksMax)
 		var txn kv.Txn
 		for _, key := range keys[:n] {
-			txn.Then = append(txn.Then, kv.Get(s.prefix+key))
+			txn.Then = append(txn.Then, kv.Get(s.Prefix+key))
 		}
-		result, err := s.store.Txn(ctx, txn)
+		result, err := again(ctx, s, func(ctx context.Context) (kv.Result, error) { return s.Store.Txn(ctx, txn) })
 		if err != nil {
-			return nil, failed("look at keys", err)
+			return nil, err
 		}
 		for i, response := range result.Responses {
 			for _, pair := range response.Pairs {
@@ -190,8 +225,7 @@ func (s *Side) Head(ctx context.Context) (change.Position, error) {
 // first reads one key, which anybody may who may read the prefix.
 func (s *Side) first(ctx context.Context) (kv.RangeResult, error) {
 	start, end := s.bounds(verify.Chunk{})
-	result, err := s.store.Range(ctx, kv.Range{Key: start, End: end, Limit: 1, KeysOnly: true})
-	return result, failed("read the revision", err)
+	return s.read(ctx, kv.Range{Key: start, End: end, Limit: 1, KeysOnly: true})
 }
 
 // Settle implements [verify.Source]: reads are linearizable, so they see what any watch has delivered.
@@ -199,13 +233,13 @@ func (s *Side) Settle(context.Context) error { return nil }
 
 // Was implements [verify.Historian].
 func (s *Side) Was(ctx context.Context, of verify.RowKey, from, upTo change.Position, tell func(row verify.Row, there bool)) error {
-	key := s.prefix + of.Key
-	result, err := s.store.Range(ctx, kv.Range{Key: key, Revision: int64(from), Limit: 1})
+	key := s.Prefix + of.Key
+	result, err := s.read(ctx, kv.Range{Key: key, Revision: int64(from), Limit: 1})
 	switch {
 	case errors.Is(err, kv.ErrCompacted):
 		return verify.ErrForgotten
 	case err != nil:
-		return failed("read a key's past", err)
+		return err
 	case len(result.Pairs) == 0:
 		tell(verify.Row{}, false)
 	default:
@@ -213,7 +247,7 @@ func (s *Side) Was(ctx context.Context, of verify.RowKey, from, upTo change.Posi
 	}
 	ctx, cancel := context.WithTimeout(ctx, historyMax)
 	defer cancel()
-	watch := s.store.Watch(ctx, kv.WatchRequest{Key: key, From: int64(from) + 1})
+	watch := s.Store.Watch(ctx, kv.WatchRequest{Key: key, From: int64(from) + 1})
 	ask := time.NewTicker(progressEvery)
 	defer ask.Stop()
 	for {
@@ -234,11 +268,4 @@ func (s *Side) Was(ctx context.Context, of verify.RowKey, from, upTo change.Posi
 			_ = watch.RequestProgress(ctx) //nolint:errcheck // asked again soon; the time that this may take is bounded
 		}
 	}
-}
-
-func failed(doing string, err error) error {
-	if err == nil {
-		return nil
-	}
-	return fmt.Errorf("verify etcd: %s: %w", doing, err)
 }
