@@ -68,6 +68,9 @@ func (f *fake) Changefeed(_ context.Context, id changefeed.ID) (View, error) {
 }
 
 func (f *fake) Verify(ctx context.Context, _ record.Spec, how VerifyHow) (shape.Verified, error) {
+	if f.compare == nil {
+		return shape.Verified{}, nil
+	}
 	return f.compare(ctx, how)
 }
 

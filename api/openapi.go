@@ -65,7 +65,9 @@ func operations() []operation {
 			"GET", feed + "/verify",
 			"Compare the target with the source while changes go on, for admins; server-sent events: progress, difference, and at the end report or " +
 				"problem. ?rate= rows a second (20000), ?limit= of differences (100, at most 10000).",
-			nil, shape.Verified{}, http.StatusOK,
+			nil,
+			shape.Verified{},
+			http.StatusOK,
 		},
 		{"POST", "/coordinator/resign", "End the term of the coordinator.", nil, shape.Cluster{}, http.StatusAccepted},
 		{"PUT", "/log-level", "What this node logs: debug, info, warn or error.", shape.LogLevel{}, shape.LogLevel{}, http.StatusOK},
@@ -99,7 +101,7 @@ func openapiDocument(version string) object {
 	for _, op := range operations() {
 		success := object{"description": http.StatusText(op.status)}
 		switch {
-		case op.path == "/events":
+		case op.path == "/events", strings.HasSuffix(op.path, "/verify"):
 			success["content"] = object{"text/event-stream": object{"schema": schemaOf(reflect.TypeOf(op.response), schemas)}}
 		case op.response != nil:
 			success["content"] = jsonContent(op.response, schemas)

@@ -41,16 +41,15 @@ func (r *run) all(ctx context.Context) error {
 	if r.total, err = r.Source.Total(ctx); err != nil {
 		return err
 	}
-	chunk, more := Chunk{}, true
-	for more && !r.report.Limited && !r.cut {
+	page := Page{More: true}
+	for page.More && !r.report.Limited && !r.cut {
 		if err := r.Pace(ctx, ChunkRows); err != nil {
 			return err
 		}
-		var sum Sum
-		if chunk, sum, more, err = r.Source.Next(ctx, chunk, ChunkRows); err != nil {
+		if page, err = r.Source.Next(ctx, page.Chunk, ChunkRows); err != nil {
 			return err
 		}
-		if err := r.chunk(ctx, chunk, sum); err != nil {
+		if err := r.chunk(ctx, page); err != nil {
 			return err
 		}
 		if r.count() >= pendingMax {
@@ -82,14 +81,14 @@ func (r *run) tell(found *Difference) {
 }
 
 // chunk compares one chunk. Equal digests are enough: the target has what the source had a moment ago, row by row.
-func (r *run) chunk(ctx context.Context, chunk Chunk, sum Sum) error {
-	r.report.Rows += sum.Rows
+func (r *run) chunk(ctx context.Context, page Page) error {
+	r.report.Rows += page.Sum.Rows
 	defer r.tell(nil)
-	theirs, err := r.Target.Sum(ctx, chunk)
-	if err != nil || theirs == sum {
+	theirs, err := r.Target.Sum(ctx, page.Chunk)
+	if err != nil || theirs == page.Sum {
 		return err
 	}
-	return r.suspects(ctx, chunk)
+	return r.suspects(ctx, page.Chunk)
 }
 
 // suspects lists a chunk at both sides and keeps what differs. The source is listed first.
@@ -161,7 +160,7 @@ func (r *run) settle(ctx context.Context) error {
 			r.giveUp(fmt.Sprintf("the target did not come to position %d within %v", r.at, r.ReachMax))
 			return nil
 		}
-		if err := r.round(ctx, round > 0); err != nil {
+		if err := r.round(ctx, round); err != nil {
 			return err
 		}
 	}
@@ -190,13 +189,16 @@ func (r *run) reach(ctx context.Context) (bool, error) {
 }
 
 // round looks at everything that is pending once more: at all of it in the target, then at all of it in the source.
-func (r *run) round(ctx context.Context, again bool) error {
+func (r *run) round(ctx context.Context, number int) error {
 	before, since := r.pending, r.at
 	targets, err := r.looks(ctx, r.Target, before)
 	if err != nil {
 		return err
 	}
-	if err := r.Source.Settle(ctx); err != nil {
+	if err := r.Source.Settle(ctx); errors.Is(err, ErrBusy) {
+		r.giveUp("a transaction of the source has been running for too long to wait for it")
+		return nil
+	} else if err != nil {
 		return err
 	}
 	sources, err := r.looks(ctx, r.Source, before)
@@ -211,7 +213,7 @@ func (r *run) round(ctx context.Context, again bool) error {
 		for _, key := range slices.Sorted(maps.Keys(before[table])) {
 			source, target := sources[table][key], targets[table][key]
 			decided, next := judge(before[table][key], target, source)
-			if decided == verdictAgain && again {
+			if decided == verdictAgain && number > 0 {
 				if decided, err = r.recall(ctx, table, next, since); err != nil {
 					return err
 				}

@@ -41,6 +41,13 @@ type Sum struct {
 	Digest string
 }
 
+// Page is a chunk with its digest.
+type Page struct {
+	Chunk Chunk
+	Sum   Sum
+	More  bool // others follow
+}
+
 // Side is a source or a target. Rows of one table have different keys.
 type Side interface {
 	// Sum digests the rows of a chunk.
@@ -54,14 +61,14 @@ type Side interface {
 // Source is the side whose changes the other one is brought.
 type Source interface {
 	Side
-	// Next returns the chunk that follows, of about so many rows, with its digest, and whether there are more; after the zero
-	// chunk comes the first. The last chunk of a table has no To.
-	Next(ctx context.Context, after Chunk, rows int) (chunk Chunk, sum Sum, more bool, err error)
+	// Next returns the chunk that follows, of about so many rows; after the zero chunk comes the first. The last chunk of a
+	// table has no To.
+	Next(ctx context.Context, after Chunk, rows int) (Page, error)
 	// Total is about how many rows there are; 0 where that is not known.
 	Total(ctx context.Context) (int64, error)
 	// Head returns a position at or above that of every change that a read that has ended could see.
 	Head(ctx context.Context) (change.Position, error)
-	// Settle waits until reads see everything that a target may hold by now.
+	// Settle waits until reads see everything that a target may hold by now. ErrBusy: that takes too long.
 	Settle(ctx context.Context) error
 }
 
@@ -77,6 +84,9 @@ type RowKey struct{ Table, Key string }
 
 // ErrForgotten says that history is gone.
 var ErrForgotten = errors.New("verify: history is gone")
+
+// ErrBusy says that transactions of the source have been running for so long that it can't be told what they will have done.
+var ErrBusy = errors.New("verify: transactions of the source go on")
 
 // Config is what a comparison is made of.
 type Config struct {

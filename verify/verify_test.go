@@ -182,14 +182,14 @@ func (h half) Look(_ context.Context, _ string, keys []string) ([]Row, error) {
 	return out, nil
 }
 
-func (h half) Next(_ context.Context, after Chunk, _ int) (Chunk, Sum, bool, error) {
+func (h half) Next(_ context.Context, after Chunk, _ int) (Page, error) {
 	h.w.turn()
 	chunk := Chunk{From: after.To}
 	rows := h.in(chunk)
 	if size := 1 + h.w.random.IntN(10); len(rows) > size {
 		chunk.To, rows = rows[size].Key, rows[:size]
 	}
-	return chunk, sumOf(rows), chunk.To != "", nil
+	return Page{Chunk: chunk, Sum: sumOf(rows), More: chunk.To != ""}, nil
 }
 
 func (h half) Total(context.Context) (int64, error) { return int64(len(h.w.source)), nil }

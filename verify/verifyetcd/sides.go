@@ -7,6 +7,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
+	"hash"
 	"strconv"
 	"time"
 
@@ -141,19 +142,16 @@ func (s *Side) scan(ctx context.Context, chunk verify.Chunk, rowsMax int64, yiel
 // summed digests rows as they come.
 type summed struct {
 	rows int64
-	hash interface {
-		Write(p []byte) (int, error)
-		Sum(b []byte) []byte
-	}
+	hash hash.Hash
 }
 
 func newSum() *summed { return &summed{hash: sha256.New()} }
 
 func (s *summed) add(row verify.Row) {
 	s.rows++
-	_, _ = s.hash.Write(binary.BigEndian.AppendUint64(nil, uint64(len(row.Key)))) // a hash takes everything
-	_, _ = s.hash.Write([]byte(row.Key))
-	_, _ = s.hash.Write([]byte(row.Digest))
+	s.hash.Write(binary.BigEndian.AppendUint64(nil, uint64(len(row.Key))))
+	s.hash.Write([]byte(row.Key))
+	s.hash.Write([]byte(row.Digest))
 }
 
 func (s *summed) sum() verify.Sum {
@@ -161,16 +159,16 @@ func (s *summed) sum() verify.Sum {
 }
 
 // Next implements [verify.Source].
-func (s *Side) Next(ctx context.Context, after verify.Chunk, rows int) (verify.Chunk, verify.Sum, bool, error) {
+func (s *Side) Next(ctx context.Context, after verify.Chunk, rows int) (verify.Page, error) {
 	chunk, sum := verify.Chunk{From: after.To}, newSum()
 	next, err := s.scan(ctx, chunk, int64(rows), sum.add)
 	if err != nil {
-		return verify.Chunk{}, verify.Sum{}, false, err
+		return verify.Page{}, err
 	}
 	if next != "" {
 		chunk.To = next[len(s.Prefix):]
 	}
-	return chunk, sum.sum(), next != "", nil
+	return verify.Page{Chunk: chunk, Sum: sum.sum(), More: next != ""}, nil
 }
 
 // Sum implements [verify.Side].

@@ -63,6 +63,12 @@ cdc-node() {
 		command cdc-node "$@" &
 		until command cdc-node health; do kill -0 $!; sleep 0.2; done
 		;;
+	'verify orders') # a copy of which there are two to compare
+		command cdc-node changefeed remove orders --wait
+		command cdc-node changefeed create orders --source etcd://127.0.0.1:2379/orders/ --sink etcd://127.0.0.1:2379/verified/ --start snapshot
+		settled && command cdc-node "$@"
+		;;
+	'verify orders --every'*) until_it_says 'differ' cdc-node "$@" ;;
 	*) command cdc-node "$@" ;;
 	esac
 }
