@@ -226,22 +226,21 @@ func (p *pump) run(ctx context.Context) {
 	}
 }
 
-// judge says whether the pump is over, and with which fault. It is the one place where outcomes are told apart.
+// judge says whether the pump is over, and with which fault.
 func (p *pump) judge(ctx context.Context, err error, failures int) (fault *changefeed.Fault, over bool) {
-	switch {
-	case errors.Is(err, errStopped), errors.Is(err, errRevoked), p.revoked.Load(), ctx.Err() != nil, p.stopsNow():
-		return nil, true //nolint:nilerr // that it is over is the answer
-	case errors.Is(err, fence.ErrStale):
-		p.log.Info("shut out by the sink", zap.Error(err))
-		p.fenced = true // by a newer claim or a raised floor: the owner's record says who goes on
-		return nil, true
+	ended := Attempt{
+		Err: err, Asked: p.revoked.Load() || ctx.Err() != nil || p.stopsNow(), Failures: failures, Retries: p.limits.retries,
+		Code: changefeed.CodeSinkUnreachable,
 	}
-	code := changefeed.CodeSinkUnreachable
 	if from, ok := errors.AsType[*originError](err); ok {
-		code = from.code
+		ended.Code = from.code
 	}
-	fault = changefeed.AsFault(err, code)
-	return fault, fault.Permanent || failures > p.limits.retries
+	outcome := ended.Outcome()
+	if outcome.Fenced {
+		p.log.Info("shut out by the sink", zap.Error(err))
+		p.fenced = true
+	}
+	return outcome.Fault, outcome.Over
 }
 
 // end tells the core that the pump has no effect any more.

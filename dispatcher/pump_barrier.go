@@ -53,10 +53,7 @@ func (p *pump) heldAt() holdOrder {
 // obey takes in where to hold, between two writes, and says so. What was written above before stays; nothing is added to it.
 func (a *attempt) obey(ctx context.Context) error {
 	held := a.heldAt()
-	a.limit = 0
-	if held.at != 0 {
-		a.limit = max(held.at, a.pieces.highest().Position)
-	}
+	a.limit = HoldLimit(held.at, Pieces{a.pieces})
 	if held.order != a.obeyed {
 		a.obeyed = held.order
 		pace := inTurn
@@ -66,7 +63,7 @@ func (a *attempt) obey(ctx context.Context) error {
 		}
 		a.publish(pace, func(progress *Progress) { progress.Order = held.order })
 	}
-	if held.sync && a.limit == held.at && a.pieces.mark() == change.At(held.at) {
+	if held.sync && MayRecord(held.at, Pieces{a.pieces}) {
 		return a.record(ctx, held.at)
 	}
 	return nil

@@ -1,11 +1,13 @@
 package dispatcher
 
 import (
+	"errors"
 	"slices"
 	"sync/atomic"
 
 	"fencerow/change"
 	"fencerow/changefeed"
+	"fencerow/fence"
 	"fencerow/record"
 	"fencerow/sink"
 	"fencerow/source"
@@ -24,6 +26,34 @@ func MayWrite(revoked *atomic.Bool, alive func() bool) error {
 		return errRevoked
 	}
 	return nil
+}
+
+// Attempt is how an attempt of a pump to move its data ended.
+type Attempt struct {
+	Err      error
+	Asked    bool            // to stop at once, or its token was revoked
+	Failures int             // in a row, with this one
+	Retries  int             // how many it may make
+	Code     changefeed.Code // of a fault that has none of its own
+}
+
+// Outcome is what follows from an attempt.
+type Outcome struct {
+	Over   bool
+	Fenced bool // the sink has shut it out, by a newer claim or a raised floor: the owner's record says who goes on
+	Fault  *changefeed.Fault
+}
+
+// Outcome tells the outcomes of an attempt apart; nothing else does.
+func (a Attempt) Outcome() Outcome {
+	switch {
+	case a.Asked, errors.Is(a.Err, errStopped), errors.Is(a.Err, errRevoked):
+		return Outcome{Over: true}
+	case errors.Is(a.Err, fence.ErrStale):
+		return Outcome{Over: true, Fenced: true}
+	}
+	fault := changefeed.AsFault(a.Err, a.Code)
+	return Outcome{Over: fault.Permanent || a.Failures > a.Retries, Fault: fault}
 }
 
 // SameSource refuses a source that is not the one which was read so far, if that is known.
@@ -76,6 +106,20 @@ func HoldAt(limit change.Position, run sink.Batch) (now, rest sink.Batch, waits 
 	now.Changes, now.To = run.Changes[:kept:kept], change.At(limit)
 	rest.Changes = run.Changes[kept:]
 	return now, rest, true
+}
+
+// HoldLimit returns the position above which a pump that was asked to hold at one writes nothing: what was written above before
+// stays, and nothing is added to it. 0: it was asked to go on.
+func HoldLimit(at change.Position, pieces Pieces) change.Position {
+	if at == 0 {
+		return 0
+	}
+	return max(at, pieces.Highest().Position)
+}
+
+// MayRecord reports whether a pump may record the position that it holds at: everything is exactly there.
+func MayRecord(at change.Position, pieces Pieces) bool {
+	return at != 0 && HoldLimit(at, pieces) == at && pieces.Mark() == change.At(at)
 }
 
 // LeaveOut returns the changes without those that users have left out. The marks pass them all the same.

@@ -126,19 +126,16 @@ func (p *pump) run(t *task) {
 }
 
 func (p *pump) judge(err error, failures int) (*changefeed.Fault, bool) {
-	switch {
-	case errors.Is(err, errStopped), errors.Is(err, errRevoked), p.revoked.Load(), p.stopsNow():
-		return nil, true
-	case errors.Is(err, fence.ErrStale):
-		p.fenced = true
-		return nil, true
+	ended := dispatcher.Attempt{
+		Err: err, Asked: errors.Is(err, errStopped) || errors.Is(err, errRevoked) || p.revoked.Load() || p.stopsNow(),
+		Failures: failures, Retries: p.life.world.plan.Retries, Code: changefeed.CodeSinkUnreachable,
 	}
-	code := changefeed.CodeSinkUnreachable
 	if errors.Is(err, errOutage) {
-		code = changefeed.CodeSourceUnreachable
+		ended.Code = changefeed.CodeSourceUnreachable
 	}
-	fault := changefeed.AsFault(err, code)
-	return fault, fault.Permanent || failures > p.life.world.plan.Retries
+	outcome := ended.Outcome()
+	p.fenced = p.fenced || outcome.Fenced
+	return outcome.Fault, outcome.Over
 }
 
 // end tells the core that the pump has no effect any more.
@@ -283,7 +280,7 @@ func (p *pump) copy(t *task) error {
 	}
 	p.read = max(p.read, to)
 	run := sink.Batch{Changes: dispatcher.LeaveOut(p.pieces.Undone(changes), p.start.Spec.Skips), Span: p.start.Span, To: change.At(p.read)}
-	below, _, waits := dispatcher.HoldAt(p.limit(), run)
+	below, _, waits := dispatcher.HoldAt(dispatcher.HoldLimit(p.hold.at, p.pieces), run)
 	if waits {
 		run, p.read = below, below.To.Position // what is above is read again
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 
 	"fencerow/change"
+	"fencerow/dispatcher"
 	"fencerow/sink"
 )
 
@@ -12,14 +13,6 @@ type hold struct {
 	order uint64
 	at    change.Position
 	sync  bool // it is to record the position, once
-}
-
-// limit is the position above which the pump writes nothing now; 0: there is none.
-func (p *pump) limit() change.Position {
-	if p.hold.at == 0 {
-		return 0
-	}
-	return max(p.hold.at, p.pieces.Highest().Position)
 }
 
 // obey says that the pump obeys, between two writes, and records the position if it is asked to.
@@ -31,7 +24,7 @@ func (p *pump) obey(t *task) error {
 	}
 	at, asked := p.hold.at, p.hold.sync
 	p.hold.sync = false
-	if !asked || p.limit() != at || p.pieces.Mark() != change.At(at) {
+	if !asked || !dispatcher.MayRecord(at, p.pieces) {
 		return nil
 	}
 	if err := p.mayWrite(t); err != nil {
