@@ -102,6 +102,22 @@ func (s *Server) ready(ping func() error) error {
 	}
 }
 
+// Stop has the server end as an administrator would, with what its clients still wait for, and waits for that.
+func (s *Server) Stop() error {
+	if err := s.cmd.Process.Signal(os.Interrupt); err != nil {
+		return fmt.Errorf("dbtest: %w", err)
+	}
+	limit := time.NewTimer(stopMax)
+	defer limit.Stop()
+	select {
+	case ended := <-s.done:
+		s.done <- ended
+		return nil
+	case <-limit.C:
+		return fmt.Errorf("dbtest: %s has not stopped within %v", s.cmd.Path, stopMax)
+	}
+}
+
 // Close ends the server and removes its data.
 func (s *Server) Close() {
 	_ = s.cmd.Process.Signal(s.stop)

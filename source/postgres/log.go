@@ -130,7 +130,11 @@ func (l *Log) run(ctx context.Context, done change.Mark) error {
 	var firstFailed, lastFailed time.Time
 	delay := retryDelay
 	for {
+		before := done
 		err := l.session(ctx, &done)
+		if before.Before(done) {
+			firstFailed = time.Time{} // a server that is lost again and again, but sends something each time, is no fault
+		}
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}

@@ -56,6 +56,7 @@ type world struct {
 	database string
 	admin    *pgx.Conn
 	uid      string
+	stopped  bool // the server
 }
 
 var worlds int
@@ -76,7 +77,11 @@ func newWorldOn(t *testing.T, on *dbtest.Server) *world {
 	w.admin, err = pgx.Connect(ctx, on.Postgres(w.database))
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = w.admin.Close(context.Background()) })
-	t.Cleanup(func() { require.NoError(t, w.open(way{}).Drop(context.Background())) })
+	t.Cleanup(func() {
+		if !w.stopped {
+			require.NoError(t, w.open(way{epoch: 1000}).Drop(context.Background()))
+		}
+	})
 	return w
 }
 

@@ -27,8 +27,8 @@ func Run(t *testing.T, h Harness) {
 		"a writer that stands still before its commit":      testPaused,
 		"a writer that stands still is ended by the server": testPausedAlone,
 		"a claim holds off a raise":                         testClaimHoldsOffARaise,
-		"a commit is cut at every byte to the server":       func(t *testing.T, h Harness) { testCut(t, h, toServer) },
-		"a commit is cut at every byte of its answer":       func(t *testing.T, h Harness) { testCut(t, h, toClient) },
+		"a commit is cut at every byte to the server":       func(t *testing.T, h Harness) { testCut(t, h, ToServer) },
+		"a commit is cut at every byte of its answer":       func(t *testing.T, h Harness) { testCut(t, h, ToClient) },
 		"a table that is missing":                           testTableMissing,
 		"a table that can't hold what is written":           testTableWrong,
 		"a table of another changefeed":                     testTableTaken,
@@ -255,9 +255,9 @@ func happened(t *testing.T, again sink.Writer, at change.Position, err error) bo
 }
 
 // testCut: whatever is lost of the exchange of a commit, the next claim knows whether it happened.
-func testCut(t *testing.T, h Harness, way direction) {
+func testCut(t *testing.T, h Harness, way Direction) {
 	target := h.New(t)
-	proxy := newProxy(t, target.Host())
+	proxy := NewProxy(t, target.Host())
 	direct := target.Open(t, me(), Way{Options: logOptions()})
 	require.NoError(t, direct.Raise(t.Context(), 2, sink.KnownNothing))
 	var want []string
@@ -266,10 +266,10 @@ func testCut(t *testing.T, h Harness, way direction) {
 	for bytes := cutBytesMax; ; bytes = cutAt(bytes, size) {
 		require.LessOrEqual(t, bytes, cutBytesMax)
 		armed := false
-		cut := target.Open(t, me(), Way{Host: proxy.host(), Options: logOptions(), Wrap: func(session sqlsink.Session) sqlsink.Session {
+		cut := target.Open(t, me(), Way{Host: proxy.Host(), Options: logOptions(), Wrap: func(session sqlsink.Session) sqlsink.Session {
 			return &cutter{Session: session, arm: func() {
 				if armed {
-					proxy.cutAfter(way, bytes)
+					proxy.CutAfter(way, bytes)
 				}
 			}}
 		}})
@@ -286,11 +286,11 @@ func testCut(t *testing.T, h Harness, way direction) {
 			require.NoError(t, w.Close())
 			continue
 		}
-		if !proxy.wasCut() {
+		if !proxy.WasCut() {
 			require.NoError(t, err)
 			break
 		}
-		proxy.cutAfter(way, -1)
+		proxy.CutAfter(way, -1)
 		if err != nil {
 			require.ErrorIs(t, err, fence.ErrUnknown, "cut after %d bytes", bytes)
 			require.Equal(t, err, w.Write(t.Context(), upTo(at+2)), "a writer that failed is done with")
@@ -306,7 +306,7 @@ func testCut(t *testing.T, h Harness, way direction) {
 	}
 	require.Equal(t, append(want, string(put(at+1).Key)), target.Log(t))
 	t.Logf("%d cuts: %d were committed, %d were not", committed+undone, committed, undone)
-	if way == toServer {
+	if way == ToServer {
 		require.Positive(t, undone)
 	} else {
 		require.Positive(t, committed)

@@ -9,32 +9,34 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// direction of bytes through a proxy.
-type direction uint8
+// Direction of bytes through a proxy.
+type Direction uint8
 
+// The directions.
 const (
-	toServer direction = iota
-	toClient
+	ToServer Direction = iota
+	ToClient
 )
 
-// proxy passes bytes on, until it is told to cut: after so many more bytes of one direction everything is cut.
-type proxy struct {
+// Proxy passes bytes on, until it is told to cut: after so many more bytes of one direction everything is cut. It ends with the test.
+type Proxy struct {
 	listener net.Listener
 	server   string
 
 	mu    sync.Mutex // guards what follows
 	armed bool
-	at    direction
+	at    Direction
 	left  int
 	cut   bool
 	conns []net.Conn
 }
 
-func newProxy(t testing.TB, server string) *proxy {
+// NewProxy starts a proxy before a server.
+func NewProxy(t testing.TB, server string) *Proxy {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
-	p := &proxy{listener: listener, server: server}
+	p := &Proxy{listener: listener, server: server}
 	var group sync.WaitGroup
 	group.Go(func() {
 		for {
@@ -50,8 +52,8 @@ func newProxy(t testing.TB, server string) *proxy {
 			p.mu.Lock()
 			p.conns = append(p.conns, client, server)
 			p.mu.Unlock()
-			group.Go(func() { p.pass(toServer, client, server) })
-			group.Go(func() { p.pass(toClient, server, client) })
+			group.Go(func() { p.pass(ToServer, client, server) })
+			group.Go(func() { p.pass(ToClient, server, client) })
 		}
 	})
 	t.Cleanup(func() {
@@ -62,30 +64,31 @@ func newProxy(t testing.TB, server string) *proxy {
 	return p
 }
 
-func (p *proxy) host() string { return p.listener.Addr().String() }
+// Host is where the proxy listens.
+func (p *Proxy) Host() string { return p.listener.Addr().String() }
 
-// cutAfter arms the proxy.
-func (p *proxy) cutAfter(at direction, bytes int) {
+// CutAfter arms the proxy.
+func (p *Proxy) CutAfter(at Direction, bytes int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.armed, p.at, p.left, p.cut = true, at, bytes, false
 }
 
 // passed returns how many bytes went by since it was armed with more than that.
-func (p *proxy) passed(armed int) int {
+func (p *Proxy) passed(armed int) int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return armed - p.left
 }
 
-// wasCut reports whether it came to the cut.
-func (p *proxy) wasCut() bool {
+// WasCut reports whether it came to the cut.
+func (p *Proxy) WasCut() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.cut
 }
 
-func (p *proxy) end() {
+func (p *Proxy) end() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, conn := range p.conns {
@@ -95,7 +98,7 @@ func (p *proxy) end() {
 }
 
 // pass moves bytes one way.
-func (p *proxy) pass(way direction, from, to net.Conn) {
+func (p *Proxy) pass(way Direction, from, to net.Conn) {
 	buffer := make([]byte, 32<<10)
 	for {
 		n, err := from.Read(buffer)
@@ -113,7 +116,7 @@ func (p *proxy) pass(way direction, from, to net.Conn) {
 }
 
 // allow returns how many of n bytes may pass, and whether the connections are to be cut then.
-func (p *proxy) allow(way direction, n int) (int, bool) {
+func (p *Proxy) allow(way Direction, n int) (int, bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if !p.armed || p.at != way {
