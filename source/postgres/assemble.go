@@ -34,6 +34,7 @@ type assembler struct {
 	open     bool // between Begin and Commit
 	position change.Position
 	at       time.Time
+	xid      uint32
 	index    uint32
 
 	changes []change.Change // not given out yet
@@ -84,10 +85,8 @@ func (a *assembler) take(message []byte) (*relationMessage, error) {
 		oid, name, err := parseType(body)
 		a.types[oid] = name
 		return nil, err
-	case kindMessage:
-		return nil, a.message(body)
-	case kindOrigin:
-		return nil, nil // where somebody else's transaction came from first
+	case kindMessage, kindOrigin:
+		return nil, nil // see joining; where somebody else's transaction came from first
 	default:
 		return nil, fmt.Errorf("%w of kind %q", errMalformed, kind)
 	}
@@ -105,14 +104,14 @@ func (a *assembler) learn(oid uint32, relation *change.Relation) {
 func (a *assembler) begin(body []byte) error {
 	c := cursor{data: body}
 	position, at := change.Position(c.uint64()), c.time()
-	c.uint32() // the transaction's number
+	xid := c.uint32()
 	if err := c.end(kindBegin); err != nil {
 		return err
 	}
 	if a.open || position == 0 {
 		return fmt.Errorf("%w: a transaction in another", errMalformed)
 	}
-	a.open, a.position, a.at, a.index = true, position, at, 0
+	a.open, a.position, a.at, a.xid, a.index = true, position, at, xid, 0
 	return nil
 }
 
@@ -325,10 +324,4 @@ func (a *assembler) truncate(body []byte) error {
 		}
 	}
 	return nil
-}
-
-// message takes in what was written into the log by pg_logical_emit_message. That of others is theirs.
-func (a *assembler) message(body []byte) error {
-	_, err := parseMessage(body)
-	return err
 }

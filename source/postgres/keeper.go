@@ -15,10 +15,14 @@ const (
 	heartbeatEvery = 10 * time.Second
 )
 
+// tablesEvery is how often is looked for tables that the patterns match and that are new, or are wanted no more.
+const tablesEvery = 5 * time.Second
+
 // keep looks after what is beside the log, until it fails.
 func (l *Log) keep(ctx context.Context, c *connection) error {
 	ticker := time.NewTicker(headEvery)
 	defer ticker.Stop()
+	looked := time.Time{}
 	beat := heartbeat{at: time.Now(), acknowledged: change.Position(l.acknowledged.Load())}
 	for {
 		head, err := headOf(ctx, c)
@@ -28,6 +32,12 @@ func (l *Log) keep(ctx context.Context, c *connection) error {
 		l.head.Store(uint64(head))
 		if beat.due(time.Now(), head, change.Position(l.acknowledged.Load())) {
 			if err := emitHeartbeat(ctx, c); err != nil {
+				return err
+			}
+		}
+		if now := time.Now(); now.Sub(looked) >= tablesEvery {
+			looked = now
+			if err := l.source.reviseTables(ctx, c); err != nil {
 				return err
 			}
 		}

@@ -264,8 +264,24 @@ func (l *Log) receive(ctx context.Context, log *stream, done *change.Mark) error
 	}
 }
 
-// read takes in a message of the log.
+// read takes in a message of the log, and what it carries.
 func read(ctx context.Context, a *assembler, book *book, message []byte) error {
+	carried, err := joining(message)
+	if err == nil && len(carried) > 0 {
+		carried, err = book.confirmed(ctx, carried, a.xid)
+	}
+	if err != nil {
+		return err
+	}
+	for _, one := range carried {
+		if err := readOne(ctx, a, book, one); err != nil {
+			return err
+		}
+	}
+	return readOne(ctx, a, book, message)
+}
+
+func readOne(ctx context.Context, a *assembler, book *book, message []byte) error {
 	described, err := a.take(message)
 	if err != nil || described == nil {
 		return err
@@ -313,12 +329,16 @@ type book struct {
 	c      *connection
 }
 
-func (b *book) read(ctx context.Context, m relationMessage, typeNames map[uint32]string) (*change.Relation, error) {
+func (b *book) open(ctx context.Context) (err error) {
 	if b.c == nil {
-		var err error
-		if b.c, err = b.source.connect(ctx); err != nil {
-			return nil, err
-		}
+		b.c, err = b.source.connect(ctx)
+	}
+	return err
+}
+
+func (b *book) read(ctx context.Context, m relationMessage, typeNames map[uint32]string) (*change.Relation, error) {
+	if err := b.open(ctx); err != nil {
+		return nil, err
 	}
 	tables, err := describe(ctx, b.c, m.oid)
 	if err != nil {

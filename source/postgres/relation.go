@@ -53,6 +53,7 @@ type catalogColumn struct {
 	number    int
 	name      string
 	typeOID   uint32
+	modifier  int32
 	typeName  string
 	null      bool
 	generated bool

@@ -1,0 +1,266 @@
+package postgres
+
+import (
+	"context"
+	"encoding/binary"
+	"encoding/hex"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"go.uber.org/zap"
+)
+
+// How a table joins that was made, or came to match the patterns, after the slot.
+//
+// A publication publishes what is written after a table was added to it. So the rows that are there already are written into
+// the log by ourselves, in the very transaction that adds the table, under a lock that keeps writers out: as one or more
+// logical messages of ours, which carry what pgoutput would have sent for the rows' inserts. They take their place in the log
+// like any other transaction, so whoever reads it, and reads it again after a crash, has each row once and in order.
+//
+// Everybody with a connection may write messages, also with our prefix. What one carries is believed only if its transaction is
+// the one that added the table to our publication, which only who owns that can do.
+
+const (
+	// joinRowsMax and joinBytesMax bound how much a table may hold when it joins: it is locked meanwhile, and its rows go through
+	// the log once more.
+	joinRowsMax  = 200_000
+	joinBytesMax = 256 << 20
+	// joinMessageBytes is about how much one message carries.
+	joinMessageBytes = 256 << 10
+	joinFetchRows    = 1000
+	joinLockMax      = "2s"
+)
+
+// reviseTables has the publications follow the tables that the patterns match now.
+func (s *Source) reviseTables(ctx context.Context, c *connection) error {
+	tables, err := s.candidates(ctx, c)
+	if err != nil {
+		return err
+	}
+	now, err := s.publications(ctx, c)
+	if err != nil {
+		return err
+	}
+	todo := s.revise(now, tables)
+	if len(todo.create)+len(todo.alter)+len(todo.join) == 0 {
+		return nil
+	}
+	if len(tables) > 0 {
+		if err := s.fit(tables); err != nil {
+			return err
+		}
+	}
+	if err := s.confirm(ctx); err != nil {
+		return err
+	}
+	if statements := append(todo.create, todo.alter...); len(statements) > 0 {
+		if err := c.exec(ctx, strings.Join(statements, "; ")); err != nil {
+			return fmt.Errorf("revise the publications: %w", err)
+		}
+	}
+	for _, table := range todo.join {
+		err := s.join(ctx, c, table)
+		switch code := codeOf(err); {
+		case err == nil:
+			s.logger.Info("a table joined", zap.Stringer("table", table))
+		case code == codeMissingTable || code == codeDuplicate || code == codeLockTimeout:
+			// Dropped meanwhile, or a writer holds it: the next look decides.
+			s.logger.Info("a table has not joined yet", zap.Stringer("table", table), zap.Error(err))
+		default:
+			return err
+		}
+	}
+	return nil
+}
+
+// join adds a table to its publication, with the rows that it holds.
+func (s *Source) join(ctx context.Context, c *connection, table listed) (err error) {
+	defer func() {
+		if err != nil {
+			_ = c.exec(ctx, "ROLLBACK") //nolint:errcheck // where the connection is gone, so is the transaction
+		}
+	}()
+	begin := append([]string{
+		"BEGIN", "SET LOCAL lock_timeout = '" + joinLockMax + "'",
+		"LOCK TABLE " + quoteTable(table.schema, table.name) + " IN SHARE ROW EXCLUSIVE MODE",
+	}, s.add([]listed{table})...)
+	if err := c.exec(ctx, strings.Join(begin, "; ")); err != nil {
+		return fmt.Errorf("add table %s: %w", table, err)
+	}
+	described, err := describe(ctx, c, table.oid)
+	if err != nil {
+		return err
+	}
+	if described[table.oid] == nil {
+		return fmt.Errorf("add table %s: %w", table, errNoAnswer)
+	}
+	if err := s.carry(ctx, c, table, described[table.oid]); err != nil {
+		return err
+	}
+	if err := c.exec(ctx, "COMMIT"); err != nil {
+		return fmt.Errorf("add table %s: %w", table, err)
+	}
+	return nil
+}
+
+// carry writes the rows of a table into the log.
+func (s *Source) carry(ctx context.Context, c *connection, table listed, now *catalogTable) error {
+	relation := now.relation()
+	names := make([]string, len(relation.Columns))
+	for i, column := range relation.Columns {
+		names[i] = quoteName(column.Name)
+	}
+	declare := "DECLARE fencerow_join NO SCROLL CURSOR FOR SELECT " + strings.Join(names, ", ") + " FROM " + quoteTable(table.schema, table.name)
+	if err := c.exec(ctx, declare); err != nil {
+		return fmt.Errorf("read table %s: %w", table, err)
+	}
+	message := newCarrier(table.oid, now)
+	var count, size int
+	for {
+		answer, err := c.query(ctx, "FETCH "+strconv.Itoa(joinFetchRows)+" FROM fencerow_join")
+		if err != nil {
+			return fmt.Errorf("read table %s: %w", table, err)
+		}
+		for _, row := range answer {
+			count, size = count+1, size+message.row(row)
+			if count > joinRowsMax || size > joinBytesMax {
+				return s.tooLarge(table)
+			}
+			if len(message.out) >= joinMessageBytes {
+				if err := message.emit(ctx, c); err != nil {
+					return err
+				}
+			}
+		}
+		if len(answer) < joinFetchRows {
+			break
+		}
+	}
+	if count == 0 {
+		return nil
+	}
+	return message.emit(ctx, c)
+}
+
+func (s *Source) tooLarge(table listed) error {
+	return s.hindrance(
+		fmt.Sprintf("has the table %s, which came later than the changefeed and holds more than %d rows or %d MiB already", table, joinRowsMax, joinBytesMax>>20),
+		"leave it out with --option "+OptionTables+"=…,!"+table.String()+" and copy it with a changefeed of its own, or create this one anew with --start snapshot", nil)
+}
+
+// carrier makes messages of ours: what pgoutput would send, each after its length. The description of the table goes first, in
+// every message.
+type carrier struct {
+	oid   uint32
+	start int // of the rows
+	out   []byte
+}
+
+func newCarrier(oid uint32, now *catalogTable) *carrier {
+	body := binary.BigEndian.AppendUint32([]byte{kindRelation}, oid)
+	body = append(append(body, now.schema...), 0)
+	body = append(append(body, now.name...), 0, now.identity)
+	var columns []byte
+	var n uint16
+	for _, column := range now.columns {
+		if column.dropped || column.generated {
+			continue
+		}
+		n++
+		columns = append(columns, byte(now.flags(column)))
+		columns = append(append(columns, column.name...), 0)
+		columns = binary.BigEndian.AppendUint32(columns, column.typeOID)
+		columns = binary.BigEndian.AppendUint32(columns, uint32(column.modifier))
+	}
+	body = append(binary.BigEndian.AppendUint16(body, n), columns...)
+	out := append(binary.BigEndian.AppendUint32(nil, uint32(len(body))), body...)
+	return &carrier{oid: oid, start: len(out), out: out}
+}
+
+// flags are those of a column in the description: 1 for one of the identity.
+func (t *catalogTable) flags(column catalogColumn) int {
+	if t.identity == identityFull {
+		return 1
+	}
+	for _, number := range t.key {
+		if number == column.number {
+			return 1
+		}
+	}
+	return 0
+}
+
+// row adds a row, and returns how many bytes it took.
+func (c *carrier) row(cells [][]byte) int {
+	from := len(c.out)
+	c.out = append(c.out, 0, 0, 0, 0, kindInsert)
+	c.out = append(binary.BigEndian.AppendUint32(c.out, c.oid), tupleNew)
+	c.out = binary.BigEndian.AppendUint16(c.out, uint16(len(cells)))
+	for _, cell := range cells {
+		if cell == nil {
+			c.out = append(c.out, cellNull)
+			continue
+		}
+		c.out = append(binary.BigEndian.AppendUint32(append(c.out, cellText), uint32(len(cell))), cell...)
+	}
+	binary.BigEndian.PutUint32(c.out[from:], uint32(len(c.out)-from-4))
+	return len(c.out) - from
+}
+
+// emit writes the message, and begins another.
+func (c *carrier) emit(ctx context.Context, to *connection) error {
+	_, err := to.query(ctx, `SELECT pg_logical_emit_message(true, '`+messagePrefix+`', $1::bytea)`, `\x`+hex.EncodeToString(c.out))
+	c.out = c.out[:c.start]
+	if err != nil {
+		return fmt.Errorf("write rows into the log: %w", err)
+	}
+	return nil
+}
+
+// joining returns what a message of ours carries, nil if it is another or carries nothing.
+func joining(message []byte) ([][]byte, error) {
+	if len(message) == 0 || message[0] != kindMessage {
+		return nil, nil
+	}
+	m, err := parseMessage(message[1:])
+	if err != nil || !m.transactional || m.prefix != messagePrefix {
+		return nil, err
+	}
+	var out [][]byte
+	c := cursor{data: m.content}
+	for len(c.data) > 0 {
+		one := c.next(int(c.uint32()))
+		if c.bad || len(one) < 5 || (one[0] != kindRelation && one[0] != kindInsert) {
+			return nil, nil // somebody else's, in our name
+		}
+		out = append(out, one)
+	}
+	return out, nil
+}
+
+// confirmed returns what a message carries if the transaction with this number is the one that added its table to a publication
+// of ours; nil if it isn't.
+func (b *book) confirmed(ctx context.Context, carried [][]byte, xid uint32) ([][]byte, error) {
+	oid := binary.BigEndian.Uint32(carried[0][1:])
+	for _, one := range carried {
+		if binary.BigEndian.Uint32(one[1:]) != oid {
+			return nil, nil
+		}
+	}
+	if err := b.open(ctx); err != nil {
+		return nil, err
+	}
+	answer, err := b.c.query(ctx, `SELECT FROM pg_publication p JOIN pg_publication_rel r ON r.prpubid = p.oid
+		WHERE p.pubname IN ($1, $2) AND r.prrelid = $3::oid AND r.xmin::text = $4`,
+		b.source.slotName(), b.source.appendName(), strconv.FormatUint(uint64(oid), 10), strconv.FormatUint(uint64(xid), 10))
+	if err != nil {
+		return nil, fmt.Errorf("look who wrote a message: %w", err)
+	}
+	if len(answer) == 0 {
+		b.source.logger.Warn("left out rows that a message brings, since it is not of the transaction that added their table",
+			zap.Stringer("source", b.source.server.URI), zap.Uint32("table", oid))
+		return nil, nil
+	}
+	return carried, nil
+}
