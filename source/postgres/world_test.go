@@ -210,3 +210,8 @@ func lines(changes []change.Change) []string {
 	}
 	return out
 }
+
+func hastened(s *postgres.Source) *postgres.Source {
+	s.Hasten(0, time.Second)
+	return s
+}
