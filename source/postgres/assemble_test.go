@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"encoding/binary"
+	"slices"
 	"strconv"
 	"testing"
 
@@ -124,7 +125,7 @@ func TestWhatIsNoLogIsAnError(t *testing.T) {
 		"a change outside":           {relationWire(1), insert},
 		"a row of an unknown table":  {begin(1), insert},
 		"a row that is cut":          {begin(1), relationWire(1), insert[:len(insert)-1]},
-		"a row that goes on":         {begin(1), relationWire(1), append(insert[:len(insert):len(insert)], 0)},
+		"a row that goes on":         {begin(1), relationWire(1), append(slices.Clip(insert), 0)},
 		"too few cells":              {begin(1), relationWire(1), wire{kindInsert}.u32(1).tuple(tupleNew, "1")},
 		"a key that is NULL":         {begin(1), relationWire(1), wire{kindInsert}.u32(1).tuple(tupleNew, "NULL", "x")},
 		"an insert without a row":    {begin(1), relationWire(1), wire{kindInsert}.u32(1)},

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -180,13 +181,8 @@ func newCarrier(oid uint32, now *catalogTable) *carrier {
 
 // flags are those of a column in the description: 1 for one of the identity.
 func (t *catalogTable) flags(column catalogColumn) int {
-	if t.identity == identityFull {
+	if t.identity == identityFull || slices.Contains(t.key, column.number) {
 		return 1
-	}
-	for _, number := range t.key {
-		if number == column.number {
-			return 1
-		}
 	}
 	return 0
 }

@@ -61,7 +61,10 @@ type world struct {
 
 var worlds int
 
-func newWorld(t *testing.T) *world { return newWorldOn(t, server) }
+func newWorld(t *testing.T) *world {
+	t.Helper()
+	return newWorldOn(t, server)
+}
 
 func newWorldOn(t *testing.T, on *dbtest.Server) *world {
 	t.Helper()
