@@ -68,7 +68,8 @@ func (s *Source) slotLost(detail string) error {
 func (s *Source) fault(err error) error {
 	var fault *changefeed.Fault
 	switch {
-	case err == nil, errors.As(err, &fault), errors.Is(err, errClosed), errors.Is(err, context.Canceled), errors.Is(err, fence.ErrStale):
+	case err == nil, errors.As(err, &fault), errors.Is(err, errClosed), errors.Is(err, context.Canceled), errors.Is(err, fence.ErrStale),
+		errors.Is(err, errUnconfirmed):
 		return err
 	}
 	user := quoteName(s.server.URI.User)

@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -110,10 +111,17 @@ func (s *Source) prepare(ctx context.Context, c *connection, begun bool) (change
 
 func (s *Source) confirm(ctx context.Context) error {
 	if s.config.Confirm == nil {
-		return fmt.Errorf("postgres: a source without an owner makes and ends nothing")
+		return fmt.Errorf("%w: nobody owns it here", errUnconfirmed)
 	}
-	return s.config.Confirm(ctx)
+	if err := s.config.Confirm(ctx); err != nil {
+		return fmt.Errorf("%w: %w", errUnconfirmed, err)
+	}
+	return nil
 }
+
+// errUnconfirmed says that nothing was made and nobody's connection ended, since the record does not say that we may. It is no
+// fault of the server's.
+var errUnconfirmed = errors.New("postgres: the ownership is not confirmed")
 
 // publish makes the publications if they are missing. Once they are there, the log's keeper revises them.
 func (s *Source) publish(ctx context.Context, c *connection) error {
