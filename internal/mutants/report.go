@@ -7,10 +7,18 @@ import (
 	"time"
 )
 
-// WriteTable writes the results as a Markdown table: fence, place, what found it, and how soon.
+// preface stands above the table.
+const preface = `# Each fence taken away
+
+Written by ` + "`make mutants`" + `: a mark of the code, what was taken away there, the test that noticed and how long that took, and the first seed
+of the simulation at which an invariant broke. What the marks mean is in [protocol.md](protocol.md), the rest in [safety.md](safety.md).
+
+`
+
+// WriteTable writes the results as a page with a Markdown table: fence, place, what found it, and how soon.
 func WriteTable(w io.Writer, results []Result) error {
 	var text strings.Builder
-	text.WriteString("| fence | place | taken away | found by | after | simulation |\n| --- | --- | --- | --- | --- | --- |\n")
+	text.WriteString(preface + "| fence | place | taken away | found by | after | simulation |\n| --- | --- | --- | --- | --- | --- |\n")
 	for _, result := range results {
 		by, after := result.By, fmt.Sprintf("%.1f s", result.After.Seconds())
 		switch {

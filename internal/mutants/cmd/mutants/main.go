@@ -36,6 +36,7 @@ type options struct {
 	day                int
 	list               bool
 	simulation         int
+	tests              bool
 }
 
 func parse(args []string) (options, error) {
@@ -48,6 +49,7 @@ func parse(args []string) (options, error) {
 	flags.DurationVar(&o.limit, "limit", time.Minute, "the tests of one suite may take this long")
 	flags.IntVar(&o.day, "day", time.Now().UTC().YearDay(), "the day of the year that decides the part")
 	flags.IntVar(&o.simulation, "simulation", 0, "run so many seeds of the simulation on each mutant as well, and say at which an invariant breaks")
+	flags.BoolVar(&o.tests, "tests", true, "run the tests; without them only the simulation")
 	flags.BoolVar(&o.list, "list", false, "only say what would be run")
 	return o, flags.Parse(args)
 }
@@ -127,14 +129,17 @@ func judge(ctx context.Context, harness *mutants.Harness, chosen []mutants.Mutan
 			results = append(results, mutants.Result{Mutant: m})
 			continue
 		}
-		result, err := harness.Run(ctx, m)
-		if errors.Is(err, errBudget) {
-			break
-		}
-		if err != nil {
-			return nil, err
+		result := mutants.Result{Mutant: m}
+		if o.tests {
+			var err error
+			if result, err = harness.Run(ctx, m); errors.Is(err, errBudget) {
+				break
+			} else if err != nil {
+				return nil, err
+			}
 		}
 		if o.simulation > 0 && m.Simulated() {
+			var err error
 			if result.Simulation, err = harness.Simulate(ctx, m, o.simulation); err != nil {
 				return nil, err
 			}
