@@ -4,9 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"fencerow/changefeed"
+	"fencerow/record"
 )
 
 // Bounds of the options of this package.
@@ -24,11 +26,13 @@ func Options() []changefeed.Option {
 	return []changefeed.Option{
 		{
 			Name: "batch_changes", Default: "5000", Check: checkNumber(1, batchChangesMax),
-			Doc: "how many changes are written to the sink in one step at most, 1 to 100000",
+			Doc: "how many changes are written to the sink in one step at most, 1 to 100000; of a source of tables 50000 if nothing is said, " +
+				"so that its transactions stay whole",
 		},
 		{
 			Name: "batch_bytes", Default: "4194304", Check: checkNumber(1024, batchBytesMax),
-			Doc: "how many bytes of changes are written to the sink in one step at most, 1024 to 67108864",
+			Doc: "how many bytes of changes are written to the sink in one step at most, 1024 to 67108864; of a source of tables 33554432 if " +
+				"nothing is said",
 		},
 		{
 			Name: "flush_interval", Default: "0s", Check: checkInterval,
@@ -71,6 +75,27 @@ type limits struct {
 	bytes   int
 	flush   time.Duration
 	retries int
+}
+
+// What a step takes at most of a source of tables, if nothing is said.
+const (
+	tableChanges = 50_000
+	tableBytes   = 32 << 20
+)
+
+// limitsOf reads the options of a spec. A source of tables has transactions of many rows, which are to stay whole.
+func limitsOf(spec record.Spec) limits {
+	out := parseLimits(spec.Options)
+	if !strings.HasPrefix(spec.Source, "postgres:") && !strings.HasPrefix(spec.Source, "mysql:") {
+		return out
+	}
+	if _, said := spec.Options["batch_changes"]; !said {
+		out.changes = tableChanges
+	}
+	if _, said := spec.Options["batch_bytes"]; !said {
+		out.bytes = tableBytes
+	}
+	return out
 }
 
 // parseLimits reads the options. What is refused falls back to its default: specs are checked where they are written,

@@ -102,7 +102,7 @@ func newPump(config pumpConfig) *pump {
 	kind, _, _ := strings.Cut(config.start.Spec.Sink, ":")
 	return &pump{
 		pumpConfig: config,
-		limits:     parseLimits(config.start.Spec.Options),
+		limits:     limitsOf(config.start.Spec),
 		writes:     config.metrics.writes.WithLabelValues(kind),
 		ordered:    make(chan struct{}, 1),
 		began:      time.Now(),

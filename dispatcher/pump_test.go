@@ -380,4 +380,6 @@ func TestOptionsAreChecked(t *testing.T) {
 	}
 	require.Error(t, changefeed.Options{"flush_interval": "soon"}.Validate(Options()))
 	require.Equal(t, limits{changes: 5000, bytes: 4 << 20, retries: 10}, parseLimits(changefeed.Options{"batch_changes": "0"}))
+	spec := record.Spec{Source: "postgres://copy@db/shop", Options: changefeed.Options{"batch_bytes": "2048"}}
+	require.Equal(t, limits{changes: 50_000, bytes: 2048, retries: 10}, limitsOf(spec))
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"go.uber.org/zap"
 
@@ -21,6 +22,7 @@ import (
 	"fencerow/sink/file"
 	"fencerow/sink/mysql"
 	"fencerow/sink/postgres"
+	"fencerow/sink/sqlsink"
 	"fencerow/sink/stdout"
 	"fencerow/source"
 	etcdsource "fencerow/source/etcd"
@@ -138,13 +140,27 @@ func (o *opener) openTarget(spec record.Spec) (sink.Sink, maintainer.Fencing, er
 	case endpoint.Blackhole:
 		return blackhole.New(), maintainer.FencedByNothing, nil
 	case endpoint.Postgres:
-		opened, err := postgres.New(postgres.Config{URI: uri, Options: spec.Options, Identity: identity, Logger: o.log})
+		opened, err := postgres.New(postgres.Config{
+			URI: uri, Options: spec.Options, Identity: identity, Layout: layoutOf(spec), Logger: o.log,
+		})
 		return opened, maintainer.FencedByClaims, err
 	case endpoint.MySQL:
-		opened, err := mysql.New(mysql.Config{URI: uri, Options: spec.Options, Identity: identity, Logger: o.log})
+		opened, err := mysql.New(mysql.Config{
+			URI: uri, Options: spec.Options, Identity: identity, Layout: layoutOf(spec), Logger: o.log,
+		})
 		return opened, maintainer.FencedByClaims, err
 	}
 	return nil, maintainer.FencedByNothing, unsupported("sink", uri, "write to an etcd, a PostgreSQL, a MySQL or MariaDB, files, stdout or a blackhole")
+}
+
+// layoutOf returns what the source of a spec has.
+func layoutOf(spec record.Spec) sqlsink.Layout {
+	switch scheme, _, _ := strings.Cut(spec.Source, ":"); endpoint.Scheme(scheme) {
+	case endpoint.Postgres, endpoint.MySQL:
+		return sqlsink.LayoutTables
+	default:
+		return sqlsink.LayoutPairs
+	}
 }
 
 // dialTarget connects to a target, with the secrets resolved on this node.

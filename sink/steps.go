@@ -14,7 +14,8 @@ import (
 //
 //   - by key, if no two of its changes have the same key: each batch brings a growing part of the span up to the
 //     position, so the border between two pieces moves, as it does for the pages of a snapshot;
-//   - else by index, which such sources give independently of the span.
+//   - else, and always where the changes are those of tables, by index, which such sources give independently of the span: a
+//     row that gets another key, or a table that is emptied, has its place among the others.
 //
 // The changes of one key keep their order; those of different keys in one position may change theirs. A single change
 // above the limit of bytes is a batch of its own, for the sink to refuse. The batches may share memory with the run.
@@ -60,13 +61,14 @@ func Steps(run Batch, limits Limits) []Batch {
 // one cuts a single position that is too large for one batch.
 func one(part Batch, limits Limits) []Batch {
 	keys := make(map[string]struct{}, len(part.Changes))
-	rising := true
+	rising, tables := true, false
 	for i := range part.Changes {
+		tables = tables || part.Changes[i].Table != ""
 		keys[string(part.Changes[i].Key)] = struct{}{}
 		rising = rising && (i == 0 || part.Changes[i-1].Index < part.Changes[i].Index)
 	}
 	switch {
-	case len(keys) == len(part.Changes):
+	case len(keys) == len(part.Changes) && (!tables || !rising):
 		return byKey(part, limits)
 	case rising:
 		return byIndex(part, limits)
@@ -103,7 +105,7 @@ func byKey(part Batch, limits Limits) []Batch {
 		if meter.take(sorted[i : i+1]) {
 			continue
 		}
-		if i > start {
+		if i > start && !bytes.Equal(sorted[i-1].Key, sorted[i].Key) { // the rows of a table without keys stay together
 			flush(i, sorted[i].Key)
 			meter.reset()
 		}

@@ -188,3 +188,34 @@ func BenchmarkSteps(b *testing.B) {
 	}
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/10_000, "ns/change")
 }
+
+// A row that gets another row's former key stays behind the change that made room.
+func TestAPositionOfTablesIsCutByIndex(t *testing.T) {
+	run := sink.Batch{Span: changefeed.Whole(), To: change.At(5)}
+	for index, key := range []string{"t:9", "t:5", "t:7"} {
+		run.Changes = append(run.Changes, change.Change{Position: 5, Index: uint32(index), Op: change.OpUpdate, Key: []byte(key), Table: "t"})
+	}
+	var marks []change.Mark
+	for i, step := range sink.Steps(run, sink.Limits{Changes: 1}) {
+		require.Equal(t, run.Changes[i:i+1], step.Changes)
+		require.Equal(t, changefeed.Whole(), step.Span)
+		marks = append(marks, step.To)
+	}
+	require.Equal(t, []change.Mark{{Position: 5, Index: 1}, {Position: 5, Index: 2}, change.At(5)}, marks)
+}
+
+// The rows of a table without keys are all in one place.
+func TestAPageIsNotCutBetweenEqualKeys(t *testing.T) {
+	page := sink.Batch{Span: changefeed.Whole(), To: change.At(5), Snapshot: true}
+	for index, key := range []string{"a", "t:", "t:", "t:", "z"} {
+		page.Changes = append(page.Changes, change.Change{Position: 5, Index: uint32(index), Op: change.OpRead, Key: []byte(key)})
+	}
+	var sizes []int
+	for _, step := range sink.Steps(page, sink.Limits{Changes: 2}) {
+		sizes = append(sizes, len(step.Changes))
+		for _, c := range step.Changes {
+			require.True(t, step.Span.Contains(c.Key))
+		}
+	}
+	require.Equal(t, []int{4, 1}, sizes)
+}

@@ -30,6 +30,7 @@ type Config struct {
 	URI      endpoint.URI
 	Options  changefeed.Options
 	Identity sink.Identity
+	Layout   sqlsink.Layout // what the source has
 	Logger   *zap.Logger
 }
 
@@ -52,7 +53,8 @@ func configure(config Config) (sqlsink.Config, error) {
 	}
 	return sqlsink.Config{
 		Open:    func(ctx context.Context, name string) (sqlsink.Session, error) { return open(ctx, config, name) },
-		Dialect: dialect{user: config.URI.User, database: string(config.URI.Path)}, Settings: settings, Name: config.URI.String(),
+		Dialect: dialect{user: config.URI.User, database: string(config.URI.Path)}, Layout: config.Layout, Settings: settings,
+		Name:     config.URI.String(),
 		Identity: config.Identity, Logger: config.Logger,
 	}, nil
 }
@@ -73,7 +75,7 @@ func check(config Config) (sqlsink.Settings, error) {
 	case uri.User == "":
 		return sqlsink.Settings{}, refuse("sink", uri.String(), "names no user", "write mysql://user:${env:NAME}@host:port/database")
 	}
-	settings, err := sqlsink.ParseSettings(config.Options)
+	settings, err := sqlsink.ParseSettings(config.Options, config.Layout)
 	if err == nil && strings.Contains(settings.Table, ".") {
 		return sqlsink.Settings{}, refuse("options.table", fmt.Sprintf("%.200q", settings.Table), "names a database of its own",
 			"name the database in the URI, and the table alone here")

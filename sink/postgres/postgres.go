@@ -18,6 +18,7 @@ type Config struct {
 	URI      endpoint.URI
 	Options  changefeed.Options
 	Identity sink.Identity
+	Layout   sqlsink.Layout // what the source has
 	Logger   *zap.Logger
 }
 
@@ -50,7 +51,7 @@ func configure(config Config) (sqlsink.Config, error) {
 			}
 			return connect(ctx, where, name)
 		},
-		Dialect: dialect{user: config.URI.User}, Settings: settings, Name: config.URI.String(),
+		Dialect: dialect{user: config.URI.User}, Tables: tables{}, Layout: config.Layout, Settings: settings, Name: config.URI.String(),
 		Identity: config.Identity, Logger: config.Logger,
 	}, nil
 }
@@ -59,5 +60,5 @@ func check(config Config) (sqlsink.Settings, error) {
 	if err := config.server().Check(); err != nil {
 		return sqlsink.Settings{}, err
 	}
-	return sqlsink.ParseSettings(config.Options)
+	return sqlsink.ParseSettings(config.Options, config.Layout)
 }

@@ -33,13 +33,18 @@ const (
 	nameMax = 63
 )
 
-// settings are what a connection asks of the server when it connects.
+// settings are what a connection asks of the server when it connects. Those of how values are written are a source's too, so that
+// the text of a value means the same to both.
 func settings(name string) map[string]string {
 	return map[string]string{
 		"application_name":                    name[:min(len(name), nameMax)],
 		"client_encoding":                     "UTF8",
 		"timezone":                            "UTC",
-		"datestyle":                           "ISO",
+		"datestyle":                           "ISO, MDY",
+		"intervalstyle":                       "postgres",
+		"bytea_output":                        "hex",
+		"lc_monetary":                         "C",
+		"xmloption":                           "content", // takes documents too
 		"idle_in_transaction_session_timeout": milliseconds(idleMax),
 		"lock_timeout":                        milliseconds(lockMax),
 		"statement_timeout":                   milliseconds(statementMax),
@@ -192,6 +197,8 @@ func arguments(args []any) (values [][]byte, formats []int16) {
 			values[i] = strconv.AppendInt(nil, arg, 10)
 		case sqlsink.Array:
 			values[i], formats[i] = array(arg), asBytes
+		case texts:
+			values[i], formats[i] = textArray(arg), asBytes
 		}
 	}
 	return values, formats

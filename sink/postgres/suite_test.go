@@ -142,7 +142,7 @@ func (x *target) open(t testing.TB, as sink.Identity, way sqltest.Way) sink.Sink
 	uri, err := endpoint.Parse(fmt.Sprintf("postgres://%s@%s/%s",
 		cmp.Or(way.User, server.User), cmp.Or(way.Host, server.Host), x.database), endpoint.Policy{Field: "sink"})
 	require.NoError(t, err)
-	s, err := postgres.NewWrapped(postgres.Config{URI: uri, Options: way.Options, Identity: as}, way.Wrap)
+	s, err := postgres.NewWrapped(postgres.Config{URI: uri, Options: way.Options, Layout: way.Layout, Identity: as}, way.Wrap)
 	require.NoError(t, err)
 	return s
 }

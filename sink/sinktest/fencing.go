@@ -231,18 +231,34 @@ func testReborn(w *world) {
 	w.advance(p, w.source.head)
 }
 
+// inUse requires that the target is refused to who asks now.
+func (w *world) inUse() {
+	w.Helper()
+	other := w.open()
+	err := other.Raise(w.ctx(), 9, sink.KnownNothing)
+	if !w.harness.LateInUse {
+		w.requireCode(err, changefeed.CodeSinkInUse)
+		_, err = other.Claim(w.ctx(), w.next(9, changefeed.Whole()))
+		require.Error(w, err)
+		return
+	}
+	require.NoError(w, err)
+	w.requireCode(w.claim(other, w.next(9, changefeed.Whole())).advance(w.ctx(), 9), changefeed.CodeSinkInUse)
+}
+
 func testInUse(w *world) {
-	w.raise(w.open(), 5)
+	s := w.open()
+	w.raise(s, 5)
+	if w.harness.LateInUse {
+		w.advance(w.claim(s, w.next(5, changefeed.Whole())), 5)
+	}
 	mine := w.me
 	w.me.Cluster = "c2"
-	other := w.open()
-	w.requireCode(other.Raise(w.ctx(), 9, sink.KnownNothing), changefeed.CodeSinkInUse)
-	_, err := other.Claim(w.ctx(), w.next(9, changefeed.Whole()))
-	require.Error(w, err)
+	w.inUse()
 	w.me = mine
 	w.me.Changefeed.Name = "bills"
 	w.me.UID = "uid-3"
-	w.requireCode(w.open().Raise(w.ctx(), 9, sink.KnownNothing), changefeed.CodeSinkInUse)
+	w.inUse()
 	w.me = mine
 	w.finish(6, 0)
 }

@@ -19,6 +19,11 @@ type Harness struct {
 	Copies bool
 	// Syncs says that the sink is a [sink.Syncing]; its targets are then a [CutTarget].
 	Syncs bool
+	// Folds says that of a key which changes several times in one batch a copy gets only what remains of it. Then the history
+	// of a key may lack changes, but not the last, and has the others in order and once.
+	Folds bool
+	// LateInUse says that whose the target is shows when data is written, not when the floor is raised.
+	LateInUse bool
 	// Short makes the random tests small, for targets whose every step is slow.
 	Short bool
 }

@@ -33,6 +33,7 @@ type history struct {
 	changes []change.Change
 	head    change.Position
 	keys    int
+	folds   bool // see [Harness.Folds]
 }
 
 // newHistory makes n positions over some keys: mostly one change each, sometimes several, some of them deletes.
@@ -117,6 +118,10 @@ func (h *history) judge(entries []Entry, from, upTo change.Position) error {
 	for _, entry := range entries {
 		got[entry.Key] = append(got[entry.Key], entry)
 	}
+	compare := compare
+	if h.folds {
+		compare = compareFolded
+	}
 	for i := range h.keys {
 		if err := compare(key(i), want[key(i)], got[key(i)]); err != nil {
 			return err
@@ -150,4 +155,26 @@ func compare(name string, want, got []Entry) error {
 		}
 	}
 	return nil
+}
+
+// compareFolded is compare for targets that are not given each change.
+func compareFolded(name string, want, got []Entry) error {
+	next := 0
+	for i, entry := range got {
+		for next < len(want) && want[next] != entry {
+			next++
+		}
+		if next == len(want) {
+			return fmt.Errorf("key %s: change %d, %v, is out of order or one too many", name, i, entry)
+		}
+		next++
+	}
+	switch {
+	case len(want) == 0 || next == len(want):
+		return nil
+	case want[len(want)-1].Deleted && (len(got) == 0 || got[len(got)-1].Deleted):
+		return nil
+	default:
+		return fmt.Errorf("key %s: the last change, %v, is missing", name, want[len(want)-1])
+	}
 }

@@ -46,3 +46,22 @@ func TestJudgeOfASnapshot(t *testing.T) {
 	require.Error(t, h.judge(entries, 61, 90))
 	require.Error(t, h.judge(entries, 60, change.Position(100)))
 }
+
+func TestJudgeOfWhatIsFolded(t *testing.T) {
+	h := newHistory(rand.New(rand.NewPCG(1, 2)), 200, 5)
+	h.folds = true
+	var all, last []Entry
+	for i, c := range h.changes {
+		all = append(all, entryOf(c))
+		if !slices.ContainsFunc(h.changes[i+1:], func(later change.Change) bool { return string(later.Key) == string(c.Key) }) && c.Op != change.OpDelete {
+			last = append(last, entryOf(c))
+		}
+	}
+	require.NoError(t, h.judge(all, 0, h.head))
+	require.NoError(t, h.judge(last, 0, h.head))
+	require.Error(t, h.judge(last[1:], 0, h.head), "the last is missing")
+	require.Error(t, h.judge(append(last, last[0]), 0, h.head), "twice")
+	first := all[slices.IndexFunc(all, func(e Entry) bool { return e.Key == last[0].Key && e != last[0] })]
+	require.Error(t, h.judge(append(last, first), 0, h.head), "out of order")
+	require.Error(t, h.judge(append(last, Entry{Key: "stranger", Value: "x"}), 0, h.head))
+}

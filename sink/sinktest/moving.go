@@ -38,7 +38,7 @@ func testSplitMerge(w *world) {
 // testLarge: runs above the limits of one batch, and single positions above them.
 func testLarge(w *world) {
 	const keys = 1500
-	h := &history{keys: keys}
+	h := &history{keys: keys, folds: w.harness.Folds}
 	alive := make(map[string]bool)
 	for round := range 3 {
 		h.head++

@@ -73,10 +73,11 @@ const worldKeys = 24
 
 func newWorld(t *testing.T, h Harness) *world {
 	t.Helper()
+	source := newHistory(rand.New(rand.NewPCG(7, 11)), 400, worldKeys)
+	source.folds = h.Folds
 	return &world{
-		T: t, harness: h, target: h.New(t),
-		source: newHistory(rand.New(rand.NewPCG(7, 11)), 400, worldKeys),
-		me:     sink.Identity{Cluster: "c1", Changefeed: changefeed.ID{Namespace: "default", Name: "orders"}, UID: "uid-1"},
+		T: t, harness: h, target: h.New(t), source: source,
+		me: sink.Identity{Cluster: "c1", Changefeed: changefeed.ID{Namespace: "default", Name: "orders"}, UID: "uid-1"},
 	}
 }
 

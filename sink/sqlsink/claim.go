@@ -120,8 +120,12 @@ func (s *Sink) take(ctx context.Context, session Session, before *state, claim s
 	if err := s.commit(ctx, session, "claim"); err != nil {
 		return nil, err
 	}
-	return &writer{
+	w := &writer{
 		sink: s, session: session, head: before.head.id, n: n, token: claim.Token,
 		claimed: after.Pieces(n), held: after.Only(n),
-	}, nil
+	}
+	if s.config.Layout == LayoutTables {
+		w.tables = &tableWriter{writer: w, places: make(map[TableName]*place)}
+	}
+	return w, nil
 }

@@ -29,7 +29,10 @@ func (s *Sink) failed(doing string, err error) error {
 		out.Cure = "check user and password, and grant what it needs: " + s.config.Dialect.Grants(s.config.Settings.Table)
 	case RefusedMissing:
 		out.Detail = "has not the table or schema that we need to " + doing
-		out.Cure = "bring it back; " + s.makeTable()
+		out.Cure = "bring it back"
+		if s.config.Layout == LayoutPairs {
+			out.Cure += "; " + s.makeTable()
+		}
 	case RefusedFull:
 		out.Code, out.Detail, out.Cure = changefeed.CodeSinkFull, "is out of space while we "+doing, "give it more space"
 	case RefusedReadOnly:
@@ -84,10 +87,10 @@ func (s *Sink) wrongTable(column, detail string) error {
 }
 
 // tableLost is the fault of a table of data that was there, and is gone with what positions say that it holds.
-func (s *Sink) tableLost() error {
+func (s *Sink) tableLost(name string) error {
 	return &changefeed.Fault{
 		Code: changefeed.CodeSinkLost, Permanent: true, Field: fieldSink, Value: s.config.Name,
-		Detail: fmt.Sprintf("has no table %s any more, which was written to", s.config.Settings.Table),
+		Detail: fmt.Sprintf("has no table %s any more, which was written to", name),
 		Cure:   "bring the table back with its rows, or remove the changefeed and create it anew",
 	}
 }

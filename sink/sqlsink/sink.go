@@ -9,7 +9,6 @@ import (
 
 	"go.uber.org/zap"
 
-	"fencerow/change"
 	"fencerow/fence"
 	"fencerow/internal/failpoint"
 	"fencerow/sink"
@@ -24,7 +23,8 @@ type Config struct {
 	// Open connects to the target. The name says what the connection is for, and is shown there.
 	Open     func(ctx context.Context, name string) (Session, error)
 	Dialect  Dialect
-	Tables   Tables // how rows of tables are written; nil: the source has key-value pairs
+	Tables   Tables // how rows of tables are written
+	Layout   Layout
 	Settings Settings
 	Name     string // the target as people are shown it in faults
 	Identity sink.Identity
@@ -44,6 +44,9 @@ func (c *Config) validate() error {
 	}
 	if err := checkTable(c.Settings.Table); err != nil {
 		faults = append(faults, fmt.Errorf("sink sql: table %.100q %w", c.Settings.Table, err))
+	}
+	if c.Layout == LayoutTables && c.Tables == nil {
+		faults = append(faults, errors.New("sink sql: this kind of server has no tables for a source of tables"))
 	}
 	if c.Logger == nil {
 		c.Logger = zap.NewNop()
@@ -140,9 +143,12 @@ func (s *Sink) Raise(ctx context.Context, epoch fence.Epoch, known sink.Known) e
 		if err := s.setup(ctx, session); err != nil {
 			return err
 		}
-		target, err := s.prepare(ctx, session)
-		if err != nil {
-			return err
+		target := "" // tables of a source are looked at when the first row of each comes
+		if s.config.Layout == LayoutPairs {
+			var err error
+			if target, err = s.prepare(ctx, session); err != nil {
+				return err
+			}
 		}
 		return s.raise(ctx, session, target, func(held sink.Head) (sink.Head, error) {
 			return held.Raise(s.config.Identity, epoch, known)
@@ -163,7 +169,7 @@ func (s *Sink) setup(ctx context.Context, session Session) error {
 // complete reports whether all tables of ours that are needed are among those which are there.
 func (s *Sink) complete(present [][]string) bool {
 	needed := ours()
-	if s.config.Tables != nil {
+	if s.config.Layout == LayoutTables {
 		needed = append(needed, oursForTables)
 	}
 	for _, name := range needed {
@@ -238,12 +244,24 @@ func (s *Sink) begin(ctx context.Context, session Session, held, next headRow) e
 	}
 	var do []Statement
 	if held.Exists() {
-		do = append(s.statements.clear(held.id), s.statements.unregister(held.id), s.statements.updateHead(held.id, next.Head, next.target))
+		do = append(s.forget(held.id), s.statements.updateHead(held.id, next.Head, next.target))
 	} else {
 		do = append(do, s.statements.insertHead(next.Head, next.target))
 	}
-	_, err = session.Do(ctx, append(do, s.statements.register(next.target))...)
+	if next.target != "" {
+		do = append(do, s.statements.register(next.target))
+	}
+	_, err = session.Do(ctx, do...)
 	return err
+}
+
+// forget returns what lets go of everything that was kept beside a head.
+func (s *Sink) forget(head int64) []Statement {
+	out := append(s.statements.clear(head), s.statements.unregister(head))
+	if s.config.Layout == LayoutTables {
+		out = append(out, s.statements.forgetTables(head))
+	}
+	return out
 }
 
 // prepare makes sure that the table of data is there and can hold what is written to it, and returns its full name. It
@@ -264,7 +282,7 @@ func (s *Sink) prepare(ctx context.Context, session Session) (string, error) {
 		name := s.config.Settings.Table
 		switch {
 		case head.Identity == s.config.Identity && !head.Removed && (head.target == name || strings.HasSuffix(head.target, "."+name)):
-			return "", s.tableLost()
+			return "", s.tableLost(name)
 		case !s.config.Settings.Create:
 			return "", s.noTable()
 		}
@@ -310,9 +328,13 @@ func (s *Sink) Remove(ctx context.Context, epoch fence.Epoch) error {
 		if err != nil || head == held.Head {
 			return err
 		}
-		do := []Statement{s.statements.insertHead(head, s.config.Settings.Table)}
+		target := s.config.Settings.Table
+		if s.config.Layout == LayoutTables {
+			target = ""
+		}
+		do := []Statement{s.statements.insertHead(head, target)}
 		if held.Exists() {
-			do = append(s.statements.clear(held.id), s.statements.unregister(held.id), s.statements.updateHead(held.id, head, held.target))
+			do = append(s.forget(held.id), s.statements.updateHead(held.id, head, held.target))
 		}
 		if _, err := session.Do(ctx, do...); err != nil {
 			return err
@@ -321,72 +343,5 @@ func (s *Sink) Remove(ctx context.Context, epoch fence.Epoch) error {
 	})
 }
 
-// LastSync implements [sink.Syncing].
-func (s *Sink) LastSync(ctx context.Context) (change.Position, error) {
-	var last change.Position
-	err := s.with(ctx, "read the sync points", func(session Session) error {
-		results, err := session.Do(ctx, s.statements.readHead())
-		if reasonOf(err) == RefusedMissing {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		head, err := headOf(results[0])
-		if err != nil || !head.Exists() || head.Identity.UID != s.config.Identity.UID {
-			return err
-		}
-		if results, err = session.Do(ctx, s.statements.readSyncs(head.id)); err != nil {
-			return err
-		}
-		held, err := readSyncs(results[0])
-		if n := len(held); n > 0 {
-			last = held[n-1]
-		}
-		return err
-	})
-	return last, err
-}
-
-// Inspect implements [sink.Inspector]. It reads only.
-func (s *Sink) Inspect(ctx context.Context) (sink.Kept, error) {
-	kept := sink.Kept{Live: true}
-	err := s.with(ctx, "inspect", func(session Session) error {
-		results, err := session.Do(ctx, s.statements.readHead(), s.statements.readHeads())
-		if reasonOf(err) == RefusedMissing {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		head, err := headOf(results[0])
-		if err != nil {
-			return err
-		}
-		for _, row := range results[1].Rows {
-			other, err := readHead(row)
-			if err != nil {
-				return broken("heads", err)
-			}
-			kept.Others = append(kept.Others, other.Head)
-		}
-		if results, err = session.Do(ctx, s.statements.readClaims(head.id)); err != nil {
-			return err
-		}
-		held, err := readState(head, results[0].Rows)
-		if err != nil {
-			return err
-		}
-		kept.Head, kept.Map = head.Head, held.held
-		return nil
-	})
-	return kept, err
-}
-
 // Close implements [sink.Sink]. Every connection belongs to a call or to a writer, so none is left.
 func (s *Sink) Close() error { return nil }
-
-var (
-	_ sink.Inspector = (*Sink)(nil)
-	_ sink.Syncing   = (*Sink)(nil)
-)

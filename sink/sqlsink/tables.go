@@ -29,6 +29,7 @@ type TableColumn struct {
 	Name      string
 	Type      string // as the server writes it, with its modifiers
 	Base      string // the type without modifiers, quoted as the server wants it
+	Domain    string // what users call the type, where it is a name for another one
 	Null      bool
 	Default   bool // a row that leaves it out has a value for it
 	Generated bool // the target computes it, and takes no value
@@ -97,12 +98,16 @@ type Tables interface {
 	// Column returns a column's name as statements have it.
 	Column(name string) string
 
-	// ReadColumns lists the columns of a table in their order, with name, type, base, and 1 or 0 for null, default and generated.
+	// ReadColumns lists the columns of a table in their order, with name, type, base, 1 or 0 for null, default and generated, and
+	// the domain, where the server has such.
 	// A table that is not there has none.
 	ReadColumns(name TableName) Statement
 	// ReadUnique lists the columns of the unique indexes of a table that hold for all rows: the index, and the column, in the
 	// index's order, the primary key first.
 	ReadUnique(name TableName) Statement
+
+	// ReadTypes lists those types of a source's columns that the target has not; false if it has no need to ask.
+	ReadTypes(columns []change.Column) (Statement, bool)
 
 	// Write returns the statements of a step. A value that the target's column can't take is a [*Refused] of [RefusedRow].
 	Write(step Step) ([]Statement, error)

@@ -28,8 +28,9 @@ type writer struct {
 	n       sink.Incarnation
 	token   fence.Token
 	claimed []sink.Piece
-	held    sink.Map // of this claim alone
-	ended   error    // why it is done with
+	held    sink.Map     // of this claim alone
+	tables  *tableWriter // nil: it writes key-value pairs
+	ended   error        // why it is done with
 }
 
 var (
@@ -41,7 +42,17 @@ var (
 func (w *writer) Pieces() []sink.Piece { return w.claimed }
 
 // Limits implements [sink.Writer].
-func (w *writer) Limits() sink.Limits { return sink.Limits{Changes: changesMax, Bytes: bytesMax} }
+func (w *writer) Limits() sink.Limits {
+	if w.tables != nil {
+		return sink.Limits{Changes: tableChangesMax, Bytes: tableBytesMax}
+	}
+	return sink.Limits{Changes: changesMax, Bytes: bytesMax}
+}
+
+// span returns what was claimed.
+func (w *writer) span() changefeed.Span {
+	return changefeed.Span{Start: w.claimed[0].Span.Start, End: w.claimed[len(w.claimed)-1].Span.End}
+}
 
 // Close implements [sink.Writer].
 func (w *writer) Close() error {
@@ -71,7 +82,11 @@ func (w *writer) Write(ctx context.Context, batch sink.Batch) error {
 	if w.ended != nil {
 		return w.ended
 	}
-	if err := w.write(ctx, batch); err != nil {
+	write := w.write
+	if w.tables != nil {
+		write = w.tables.write
+	}
+	if err := write(ctx, batch); err != nil {
 		return w.end(err)
 	}
 	return nil

@@ -39,6 +39,7 @@ type Way struct {
 	Host    string // empty: directly
 	User    string // empty: the administrator
 	Options changefeed.Options
+	Layout  sqlsink.Layout
 	Wrap    Wrap
 }
 
