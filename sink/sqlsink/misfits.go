@@ -1,7 +1,9 @@
 package sqlsink
 
 import (
+	"errors"
 	"fmt"
+	"regexp"
 	"strings"
 
 	"fencerow/change"
@@ -72,9 +74,14 @@ func (s *Sink) refusedRow(c *change.Change, name TableName, err error) error {
 		Detail: fmt.Sprintf("table %s refuses the %v of key %.200q at position %d, index %d%s", name, c.Op, c.Key, c.Position, c.Index, values),
 		Cure: fmt.Sprintf("change the table so that it takes the row and resume, or leave it out: `cdc-node changefeed skip %s --position %d --index %d`",
 			s.config.Identity.Changefeed, c.Position, c.Index),
-		Err: err,
+		Err: errors.New(withoutValues(err.Error())),
 	}
 }
+
+// valuesInText are the places where servers quote a value that they refuse.
+var valuesInText = regexp.MustCompile(`(: |entry |value )(?:"[^\n]*"|'[^\n]*')`)
+
+func withoutValues(text string) string { return valuesInText.ReplaceAllString(text, "$1…") }
 
 // sizesMax bounds how many columns are told of.
 const sizesMax = 20

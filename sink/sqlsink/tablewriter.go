@@ -51,13 +51,17 @@ func (w *tableWriter) write(ctx context.Context, batch sink.Batch) error {
 	} else {
 		err = w.gather(&work)
 	}
-	for _, way := range []way{wayBulk, wayGathered, waySingle} {
-		if way != wayBulk && !refusesRow(err) {
+	ways := []way{wayBulk, wayGathered, waySingle}
+	if refusesRow(err) { // one that says too little: which, shows when they are done one by one
+		ways, work.runs, work.wants = ways[2:], nil, nil
+	} else if err != nil {
+		return err
+	}
+	for _, way := range ways {
+		if err = w.try(ctx, &work, way); !refusesRow(err) {
 			break
 		}
-		if err = w.try(ctx, &work, way); refusesRow(err) && way == wayBulk {
-			w.doubt()
-		}
+		w.doubt()
 	}
 	if err == nil {
 		w.held = after
