@@ -26,7 +26,7 @@ func (s *Sink) failed(doing string, err error) error {
 	switch reasonOf(err) {
 	case RefusedDenied:
 		out.Detail = "refuses us while we " + doing
-		out.Cure = "check user and password, and grant what it needs: " + s.config.Dialect.Grants(s.config.Settings.Table)
+		out.Cure = "check user and password, and grant what it needs: " + s.config.Dialect.Grants(s.grantee())
 	case RefusedMissing:
 		out.Detail = "has not the table or schema that we need to " + doing
 		out.Cure = "bring it back"
@@ -49,6 +49,14 @@ func (s *Sink) failed(doing string, err error) error {
 		}
 	}
 	return out
+}
+
+// grantee is the table that rights are wanted on. Of tables of a source the reason names the one.
+func (s *Sink) grantee() string {
+	if s.config.Layout == LayoutTables {
+		return "…"
+	}
+	return s.config.Settings.Table
 }
 
 func (s *Sink) makeTable() string {
