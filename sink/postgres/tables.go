@@ -12,7 +12,10 @@ import (
 // tables is how PostgreSQL has rows of tables written.
 type tables struct{}
 
-var _ sqlsink.Tables = tables{}
+var (
+	_ sqlsink.Tables    = tables{}
+	_ sqlsink.UserTypes = tables{}
+)
 
 // Target implements [sqlsink.Tables]: the same schema and name as in the source.
 func (tables) Target(schema, table string) sqlsink.TableName {
@@ -65,7 +68,7 @@ func (t tables) ReadUnique(name sqlsink.TableName) sqlsink.Statement {
 	}
 }
 
-// ReadTypes implements [sqlsink.Tables]: which types of the source are not there.
+// ReadTypes implements [sqlsink.UserTypes]: which types of the source are not there.
 func (tables) ReadTypes(columns []change.Column) (sqlsink.Statement, bool) {
 	var names []any
 	for _, column := range columns {
@@ -83,8 +86,8 @@ func (tables) ReadTypes(columns []change.Column) (sqlsink.Statement, bool) {
 }
 
 // KeyText implements [sqlsink.Tables]. A cast to text is not the text form of each type; concat's is.
-func (t tables) KeyText(column sqlsink.TableColumn) string {
-	return "convert_to(concat(" + t.Column(column.Name) + "), 'UTF8')"
+func (t tables) KeyText(_ change.Column, target sqlsink.TableColumn) string {
+	return "convert_to(concat(" + t.Column(target.Name) + "), 'UTF8')"
 }
 
 // KeyBytes implements [sqlsink.Tables].

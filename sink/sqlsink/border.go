@@ -59,7 +59,7 @@ func reachesFrom(values []string, key []Bound, dialect Tables) Condition {
 		}
 		value = n
 	} else {
-		column, value = dialect.KeyText(key[0].To), dialect.KeyBytes(values[0])
+		column, value = dialect.KeyText(*key[0].From, key[0].To), dialect.KeyBytes(values[0])
 	}
 	if last {
 		return Condition{Text: column + " >= ?", Args: []any{value}}

@@ -259,7 +259,11 @@ func (w *tableWriter) columnsFor(ctx context.Context, of *change.Relation) ([]ch
 
 // known gives columns whose types the target has not the type text.
 func (w *tableWriter) known(ctx context.Context, columns []change.Column) ([]change.Column, error) {
-	ask, needed := w.sink.config.Tables.ReadTypes(columns)
+	typed, ok := w.sink.config.Tables.(UserTypes)
+	if !ok {
+		return columns, nil
+	}
+	ask, needed := typed.ReadTypes(columns)
 	if !needed {
 		return columns, nil
 	}

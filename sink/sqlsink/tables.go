@@ -99,15 +99,11 @@ type Tables interface {
 	Column(name string) string
 
 	// ReadColumns lists the columns of a table in their order, with name, type, base, 1 or 0 for null, default and generated, and
-	// the domain, where the server has such.
-	// A table that is not there has none.
+	// the domain, where the server has such. A table that is not there has none.
 	ReadColumns(name TableName) Statement
 	// ReadUnique lists the columns of the unique indexes of a table that hold for all rows: the index, and the column, in the
 	// index's order, the primary key first.
 	ReadUnique(name TableName) Statement
-
-	// ReadTypes lists those types of a source's columns that the target has not; false if it has no need to ask.
-	ReadTypes(columns []change.Column) (Statement, bool)
 
 	// Write returns the statements of a step. A value that the target's column can't take is a [*Refused] of [RefusedRow].
 	Write(step Step) ([]Statement, error)
@@ -124,6 +120,12 @@ type Tables interface {
 	Alter(name TableName, alteration Alteration) string
 	// CommitsDDL reports whether a statement that makes or alters a table commits by itself, and what came before it.
 	CommitsDDL() bool
+}
+
+// UserTypes is implemented by [Tables] of servers that may have types which users of the source made.
+type UserTypes interface {
+	// ReadTypes lists those types of a source's columns that the target has not; false if there is no need to ask.
+	ReadTypes(columns []change.Column) (Statement, bool)
 }
 
 // AlterationKind says what is altered.
