@@ -209,11 +209,13 @@ func (r *run) round(ctx context.Context, number int) error {
 		return err
 	}
 	r.pending = map[string]map[string]suspect{}
+	recalls := 0
 	for _, table := range slices.Sorted(maps.Keys(before)) {
 		for _, key := range slices.Sorted(maps.Keys(before[table])) {
 			source, target := sources[table][key], targets[table][key]
 			decided, next := judge(before[table][key], target, source)
-			if decided == verdictAgain && number > 0 {
+			if decided == verdictAgain && number > 0 && recalls < recallsMax {
+				recalls++
 				if decided, err = r.recall(ctx, table, next, since); err != nil {
 					return err
 				}

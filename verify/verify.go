@@ -19,6 +19,8 @@ const (
 	listMax = 10 * ChunkRows
 	// RoundsMax bounds how often a row is looked at again. One that changed each time is said to be unsettled.
 	RoundsMax = 8
+	// recallsMax bounds the rows of a round whose history is asked for; others wait for the next one.
+	recallsMax = 500
 	// ReachMax is how long the target may take to come to where the source was.
 	ReachMax = 30 * time.Second
 	// LimitDefault and LimitMax bound the differences that are named. There the comparison ends.

@@ -53,8 +53,9 @@ var rooms = map[string][]string{
 	"codec":                    {"fence", "changefeed", "change"},
 	"redo":                     {"fence", "changefeed", "change", "sink", "sink/file", "endpoint"},
 
-	"verify":            {"change"},
-	"verify/verifyetcd": {"change", "kv", "verify"},
+	"verify":                {"change"},
+	"verify/verifyetcd":     {"change", "kv", "verify"},
+	"verify/verifypostgres": {"change", "verify"},
 
 	"sink/sqlsink":         {"fence", "changefeed", "change", "sink", "internal/failpoint"},
 	"sink/sqlsink/sqltest": {"fence", "changefeed", "change", "sink", "sink/sinktest", "sink/sqlsink", "endpoint", "internal/dbtest"},
@@ -96,7 +97,7 @@ var outside = []struct {
 	{"google.golang.org/grpc", []string{"peer", "kv/kvetcd", "source/etcd", "integration"}},
 	{"github.com/prometheus", []string{"api", "coordinator", "maintainer", "dispatcher", "peer", "epochstore", "node", "integration", "bench"}},
 	{"github.com/go-sql-driver", []string{"sink/mysql", "internal/dbtest", "integration"}},
-	{"github.com/jackc/pgx", []string{"internal/pgdial", "source/postgres", "sink/postgres", "internal/dbtest", "integration"}},
+	{"github.com/jackc/pgx", []string{"verify/verifypostgres", "internal/pgdial", "source/postgres", "sink/postgres", "internal/dbtest", "integration"}},
 	{"log", nil},
 	{"log/slog", nil},
 	{"github.com/pkg/errors", nil},

@@ -19,7 +19,7 @@ import (
 // Bounds of one request.
 const (
 	pageRowsMax   = 1000
-	pageRowsFirst = 100     // before it is known how large values are
+	pageRowsFirst = 20      // before it is known how large values are
 	pageBytes     = 4 << 20 // about what a page is to hold
 	looksMax      = 64      // keys of one transaction
 	// historyMax is how long the history of a key is waited for, and progressEvery how often the watch is asked where it is.
