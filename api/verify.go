@@ -176,6 +176,9 @@ func (s *Server) sendVerify(ctx context.Context, w http.ResponseWriter, told <-c
 		}
 		return control.Flush()
 	}
+	if send("") != nil {
+		return
+	}
 	quiet := time.NewTicker(verifyQuiet)
 	defer quiet.Stop()
 	var next time.Time

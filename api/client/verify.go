@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/url"
@@ -23,7 +24,8 @@ const (
 	eventBytesMax = 64 << 20
 )
 
-// Verify compares a changefeed's target with its source, and returns when that is done. tell is told how far it is.
+// Verify compares a changefeed's target with its source, and returns when that is done, however long it takes. tell is told how
+// far it is.
 func (c *Client) Verify(ctx context.Context, id changefeed.ID, rowsPerSecond, limit int, tell func(shape.VerifyProgress)) (Answer[shape.Verified], error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -33,13 +35,16 @@ func (c *Client) Verify(ctx context.Context, id changefeed.ID, rowsPerSecond, li
 		return Answer[shape.Verified]{}, err
 	}
 	request.Header.Set("Accept", "text/event-stream")
-	silence := time.AfterFunc(verifySilence, func() { cancel(ErrUnreachable) })
-	defer silence.Stop()
+	first := time.AfterFunc(c.timeout, func() { cancel(context.DeadlineExceeded) })
+	defer first.Stop()
 	response, err := c.http.Do(request)
 	if err != nil {
 		return Answer[shape.Verified]{}, c.cut(ctx, err)
 	}
 	defer func() { _ = response.Body.Close() }()
+	first.Stop()
+	silence := time.AfterFunc(verifySilence, func() { cancel(ErrUnreachable) })
+	defer silence.Stop()
 	if response.StatusCode != http.StatusOK {
 		data, err := io.ReadAll(io.LimitReader(response.Body, answerBytesMax))
 		if err != nil {
@@ -69,10 +74,14 @@ func (c *Client) Verify(ctx context.Context, id changefeed.ID, rowsPerSecond, li
 
 // cut says why a comparison came to no end.
 func (c *Client) cut(ctx context.Context, err error) error {
-	if errors.Is(context.Cause(ctx), ErrUnreachable) {
+	switch cause := context.Cause(ctx); {
+	case errors.Is(cause, context.DeadlineExceeded):
+		return fmt.Errorf("no answer from %s within %v: %w", c.base, c.timeout, cause)
+	case errors.Is(cause, ErrUnreachable):
 		return c.failure(context.WithoutCancel(ctx), err)
+	default:
+		return c.failure(ctx, err)
 	}
-	return c.failure(ctx, err)
 }
 
 // verified reads one event.

@@ -94,8 +94,16 @@ func sleep(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// errUnsettled ends a comparison that found nothing, and could not tell of all rows.
-var errUnsettled = fmt.Errorf("some rows could not be told of; see above: %w", context.DeadlineExceeded)
+// errUnsettled ends a comparison that found nothing, and could not tell of all rows in time.
+var errUnsettled error = unsettledError{}
+
+type unsettledError struct{}
+
+func (unsettledError) Error() string {
+	return "no row is known to differ, and some could not be told of in time; see above"
+}
+
+func (unsettledError) Is(target error) bool { return target == context.DeadlineExceeded } //nolint:errorlint // it is asked by errors.Is
 
 func (how verifying) once(cmd *cobra.Command, c *common, asked *asking) error {
 	tell, done := verifyProgress(asked.id)
