@@ -1,0 +1,226 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"io"
+	"sync/atomic"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+	"go.uber.org/zap"
+	"golang.org/x/sync/semaphore"
+	"golang.org/x/time/rate"
+
+	"fencerow/change"
+	"fencerow/changefeed"
+	"fencerow/source"
+)
+
+const (
+	// bufferDefault is for a request that doesn't say, bufferMin below what rows of a usual size take.
+	bufferDefault = 16 << 20
+	bufferMin     = 256 << 10
+
+	// failuresMax is how many times in a row a snapshot is begun again by itself, without a page between.
+	failuresMax = 4
+	// retryDelay grows with each of them.
+	retryDelay = 200 * time.Millisecond
+)
+
+// snapshotConfig is what reading snapshots needs to know of its source.
+type snapshotConfig struct {
+	dial dial
+	// tables returns the tables of the changefeed as the transaction of a connection sees them.
+	tables      func(context.Context, *pgconn.PgConn) ([]*table, error)
+	where       string // for faults
+	application string // the name of its connections
+	chunk       int    // rows of a page at most
+	rate        int    // rows a second, of all lanes together; 0: as fast as possible
+	logger      *zap.Logger
+}
+
+// snapshots are what the readers of one source share.
+type snapshots struct {
+	*exporter
+	limiter *rate.Limiter // nil: as fast as possible
+	lanes   *semaphore.Weighted
+	keyless *semaphore.Weighted
+}
+
+func newSnapshots(config snapshotConfig) *snapshots {
+	s := &snapshots{
+		exporter: newExporter(config), lanes: semaphore.NewWeighted(lanesMax - 1), keyless: semaphore.NewWeighted(1),
+	}
+	if config.rate > 0 {
+		s.limiter = rate.NewLimiter(rate.Limit(config.rate), max(config.rate, config.chunk))
+	}
+	return s
+}
+
+// pace waits until so many more rows may be given on.
+func (s *snapshots) pace(ctx context.Context, rows int) error {
+	for s.limiter != nil && rows > 0 {
+		n := min(rows, s.limiter.Burst())
+		if err := s.limiter.WaitN(ctx, n); err != nil {
+			return err
+		}
+		rows -= n
+	}
+	return nil
+}
+
+func atDone(x *export) change.Mark { return change.At(x.done) }
+
+// read opens a reader of the snapshots of the pieces that have none.
+func (s *snapshots) read(ctx context.Context, request source.Request) *snapshotReader {
+	r := &snapshotReader{source: s, buffer: request.BufferBytes}
+	if r.buffer <= 0 {
+		r.buffer = bufferDefault
+	}
+	r.buffer = max(r.buffer, bufferMin)
+	for _, piece := range request.Pieces {
+		if piece.Mark == (change.Mark{}) {
+			r.todo = append(r.todo, piece.Span)
+		}
+	}
+	r.life, r.cancel = context.WithCancel(ctx)
+	return r
+}
+
+// snapshotReader delivers the snapshots of one request, page by page, and then io.EOF. When one can't be read to its end, what
+// is left is read from another, with another mark.
+type snapshotReader struct {
+	source *snapshots
+	life   context.Context //nolint:containedctx // from Read until Close
+	cancel context.CancelFunc
+	buffer int
+	todo   []changefeed.Span // not delivered yet
+
+	export   *export
+	run      *run
+	before   int64 // rows read when the run began
+	failures int   // since the last page
+	failure  error
+
+	reading     atomic.Bool
+	read, total atomic.Int64
+}
+
+var (
+	_ source.Reader      = (*snapshotReader)(nil)
+	_ source.Progressing = (*snapshotReader)(nil)
+)
+
+// Progress says how far the snapshot is.
+func (r *snapshotReader) Progress() (source.Progress, bool) {
+	read := r.read.Load()
+	return source.Progress{RowsRead: read, RowsTotal: max(read, r.total.Load())}, r.reading.Load()
+}
+
+// Next waits for the next page.
+func (r *snapshotReader) Next(ctx context.Context) (source.Event, error) {
+	for r.failure == nil {
+		if len(r.todo) == 0 {
+			r.end()
+			r.failure = io.EOF
+			break
+		}
+		event, err := r.next(ctx)
+		if err == nil {
+			r.failures = 0
+			r.read.Add(int64(len(event.Changes)))
+			r.todo = without(r.todo, event.Span)
+			return event, nil
+		}
+		r.failure = r.overcome(ctx, err)
+	}
+	return source.Event{}, r.failure
+}
+
+// without takes a span away from others.
+func without(spans []changefeed.Span, span changefeed.Span) []changefeed.Span {
+	out := make([]changefeed.Span, 0, len(spans)+1)
+	for _, one := range spans {
+		out = append(out, one.Subtract(span)...)
+	}
+	return out
+}
+
+func (r *snapshotReader) next(ctx context.Context) (source.Event, error) {
+	r.reading.Store(true)
+	if r.run == nil {
+		export, err := r.source.acquire(ctx)
+		if err != nil {
+			return source.Event{}, err
+		}
+		r.export, r.before = export, r.read.Load()
+		r.run = r.source.start(r.life, export, r.todo, r.buffer) //nolint:contextcheck // lanes live as long as the reader
+	}
+	select {
+	case event, more := <-r.run.events:
+		if more {
+			r.total.Store(r.before + r.run.total.Load())
+			return event, nil
+		}
+		if r.run.err == nil {
+			return source.Event{}, errIncomplete
+		}
+		return source.Event{}, r.run.err
+	case <-ctx.Done():
+		return source.Event{}, ctx.Err()
+	}
+}
+
+// errIncomplete would be a fault of ours: parts that don't cover what they were made of.
+var errIncomplete = errors.New("a snapshot has ended before everything was read")
+
+// end gives up the run.
+func (r *snapshotReader) end() {
+	if r.run != nil {
+		r.run.stop()
+		r.source.release(r.export)
+		r.run, r.export = nil, nil
+	}
+	r.reading.Store(false)
+}
+
+// overcome returns nil if another snapshot may be read, else what to fail with.
+func (r *snapshotReader) overcome(ctx context.Context, err error) error {
+	if errors.Is(err, errChanged) || errors.Is(err, errSnapshotLost) {
+		r.source.spoil(r.export)
+	}
+	r.end()
+	if cause := errors.Join(ctx.Err(), r.life.Err()); cause != nil {
+		return cause
+	}
+	r.failures++
+	fault := snapshotFault(r.source.where, err)
+	if fault != nil || r.failures > failuresMax {
+		if fault == nil {
+			fault = unreachable(r.source.where, err)
+		}
+		return fault
+	}
+	r.source.logger.Info("snapshot is begun again", zap.Error(err))
+	timer := time.NewTimer(retryDelay << (r.failures - 1))
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-r.life.Done():
+		return r.life.Err()
+	}
+}
+
+// Close ends the lanes.
+func (r *snapshotReader) Close() error {
+	r.cancel()
+	r.end()
+	if r.failure == nil {
+		r.failure = errClosed
+	}
+	return nil
+}
