@@ -3,11 +3,12 @@ package postgres
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
+	"strings"
 	"sync/atomic"
 	"time"
 
-	"github.com/jackc/pgx/v5/pgconn"
 	"go.uber.org/zap"
 	"golang.org/x/sync/semaphore"
 	"golang.org/x/time/rate"
@@ -24,21 +25,9 @@ const (
 
 	// failuresMax is how many times in a row a snapshot is begun again by itself, without a page between.
 	failuresMax = 4
-	// retryDelay grows with each of them.
-	retryDelay = 200 * time.Millisecond
+	// againDelay grows with each of them.
+	againDelay = 200 * time.Millisecond
 )
-
-// snapshotConfig is what reading snapshots needs to know of its source.
-type snapshotConfig struct {
-	dial dial
-	// tables returns the tables of the changefeed as the transaction of a connection sees them.
-	tables      func(context.Context, *pgconn.PgConn) ([]*table, error)
-	where       string // for faults
-	application string // the name of its connections
-	chunk       int    // rows of a page at most
-	rate        int    // rows a second, of all lanes together; 0: as fast as possible
-	logger      *zap.Logger
-}
 
 // snapshots are what the readers of one source share.
 type snapshots struct {
@@ -48,12 +37,10 @@ type snapshots struct {
 	keyless *semaphore.Weighted
 }
 
-func newSnapshots(config snapshotConfig) *snapshots {
-	s := &snapshots{
-		exporter: newExporter(config), lanes: semaphore.NewWeighted(lanesMax - 1), keyless: semaphore.NewWeighted(1),
-	}
-	if config.rate > 0 {
-		s.limiter = rate.NewLimiter(rate.Limit(config.rate), max(config.rate, config.chunk))
+func newSnapshots(of *Source) *snapshots {
+	s := &snapshots{exporter: newExporter(of), lanes: semaphore.NewWeighted(lanesMax - 1), keyless: semaphore.NewWeighted(1)}
+	if of.snapshotRate > 0 {
+		s.limiter = rate.NewLimiter(rate.Limit(of.snapshotRate), max(of.snapshotRate, of.snapshotChunk))
 	}
 	return s
 }
@@ -70,22 +57,24 @@ func (s *snapshots) pace(ctx context.Context, rows int) error {
 	return nil
 }
 
-func atDone(x *export) change.Mark { return change.At(x.done) }
-
-// read opens a reader of the snapshots of the pieces that have none.
-func (s *snapshots) read(ctx context.Context, request source.Request) *snapshotReader {
-	r := &snapshotReader{source: s, buffer: request.BufferBytes}
+// Read opens a reader of the snapshots of the pieces that have none yet. Each page is of one table, or of none and then empty; pages
+// of different parts of the key space come in any order.
+func (s *Source) Read(ctx context.Context, request source.Request) (source.Reader, error) {
+	r := &snapshotReader{source: s.snapshots, buffer: request.BufferBytes}
 	if r.buffer <= 0 {
 		r.buffer = bufferDefault
 	}
 	r.buffer = max(r.buffer, bufferMin)
 	for _, piece := range request.Pieces {
+		if !piece.Span.Valid() {
+			return nil, fmt.Errorf("postgres: a request for the empty span %v", piece.Span)
+		}
 		if piece.Mark == (change.Mark{}) {
 			r.todo = append(r.todo, piece.Span)
 		}
 	}
 	r.life, r.cancel = context.WithCancel(ctx)
-	return r
+	return r, nil
 }
 
 // snapshotReader delivers the snapshots of one request, page by page, and then io.EOF. When one can't be read to its end, what
@@ -195,15 +184,11 @@ func (r *snapshotReader) overcome(ctx context.Context, err error) error {
 		return cause
 	}
 	r.failures++
-	fault := snapshotFault(r.source.where, err)
-	if fault != nil || r.failures > failuresMax {
-		if fault == nil {
-			fault = unreachable(r.source.where, err)
-		}
-		return fault
+	if !worthAnother(err) || r.failures > failuresMax {
+		return r.source.fault(err)
 	}
 	r.source.logger.Info("snapshot is begun again", zap.Error(err))
-	timer := time.NewTimer(retryDelay << (r.failures - 1))
+	timer := time.NewTimer(againDelay << (r.failures - 1))
 	defer timer.Stop()
 	select {
 	case <-timer.C:
@@ -214,6 +199,23 @@ func (r *snapshotReader) overcome(ctx context.Context, err error) error {
 		return r.life.Err()
 	}
 }
+
+// worthAnother reports whether another snapshot may do what this one could not: the connection has gone, or what was read.
+func worthAnother(err error) bool {
+	var fault *changefeed.Fault
+	if errors.As(err, &fault) {
+		return false
+	}
+	code := codeOf(err)
+	return errors.Is(err, errChanged) || errors.Is(err, errSnapshotLost) || code == "" ||
+		strings.HasPrefix(code, classConnection) || strings.HasPrefix(code, classShutdown)
+}
+
+// Classes of codes of the server that say that a connection has ended.
+const (
+	classConnection = "08"
+	classShutdown   = "57P"
+)
 
 // Close ends the lanes.
 func (r *snapshotReader) Close() error {

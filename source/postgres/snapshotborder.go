@@ -41,7 +41,7 @@ func natural(column change.Column) bool {
 // textOf is the text that stands in a key: concat gives what the type's output function says, where a cast to text has ideas of
 // its own (boolean, character(n), inet).
 func textOf(column change.Column) string {
-	return "convert_to(concat(" + quoted(column.Name) + "), 'UTF8')"
+	return "convert_to(concat(" + quoteName(column.Name) + "), 'UTF8')"
 }
 
 // orderBy returns the order of a table's keys.
@@ -49,7 +49,7 @@ func orderBy(key []change.Column) string {
 	terms := make([]string, len(key))
 	for i, column := range key {
 		if terms[i] = textOf(column); natural(column) {
-			terms[i] = quoted(column.Name)
+			terms[i] = quoteName(column.Name)
 		}
 	}
 	return strings.Join(terms, ", ")
@@ -81,12 +81,12 @@ func borderAt(key []change.Column, parts []string) border {
 				at.behind, at.beyond = true, i == 0
 				return at
 			}
-			at.add(quoted(column.Name), "'"+strconv.FormatInt(least, 10)+"'::bigint")
+			at.add(quoteName(column.Name), "'"+strconv.FormatInt(least, 10)+"'::bigint")
 			if !exact {
 				return at
 			}
 		case column.Type == "uuid" && uuidForm.MatchString(part):
-			at.add(quoted(column.Name), "'"+part+"'::uuid")
+			at.add(quoteName(column.Name), "'"+part+"'::uuid")
 		default:
 			// As bytes, since a border may cut a character.
 			at.add(textOf(column), `'\x`+hex.EncodeToString([]byte(part))+`'::bytea`)
@@ -173,6 +173,3 @@ func between(of *change.Relation, span changefeed.Span) (string, error) {
 	}
 	return strings.Join(conditions, " AND "), nil
 }
-
-// quoted writes a name so that it is one.
-func quoted(name string) string { return `"` + strings.ReplaceAll(name, `"`, `""`) + `"` }

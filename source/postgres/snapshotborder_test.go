@@ -124,11 +124,3 @@ func TestCuts(t *testing.T) {
 	require.Equal(t, []string{"2", "3"}, quantiles([]string{"1", "2", "3", "4"}, 3))
 	require.Equal(t, []string{"2"}, quantiles([]string{"1", "2", "2", "2", "2", "4"}, 4))
 }
-
-func TestPoints(t *testing.T) {
-	point, err := parsePoint("16/B374D848")
-	require.NoError(t, err)
-	require.Equal(t, change.Position(0x16_B374D848), point)
-	_, err = parsePoint("nonsense")
-	require.Error(t, err)
-}

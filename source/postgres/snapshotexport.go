@@ -6,12 +6,11 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"maps"
 	"strconv"
 	"sync"
 	"time"
 
-	"github.com/jackc/pgx/v5/pgconn"
-	"github.com/jackc/pgx/v5/pgproto3"
 	"go.uber.org/zap"
 
 	"fencerow/change"
@@ -25,8 +24,6 @@ const (
 	exportShown = 10 * time.Second
 	// exportIdle is how long a snapshot is kept that nobody reads: as long as a reader that failed takes to come again.
 	exportIdle = 30 * time.Second
-	// goodbyeMax bounds the end of a connection.
-	goodbyeMax = 2 * time.Second
 	// askMax bounds a question about the server's state.
 	askMax = 5 * time.Second
 )
@@ -41,7 +38,7 @@ const (
 // of the changefeed's own slot, which was made before and so keeps all of it; the slot that is made here keeps the log only as
 // long as the snapshot is read, and goes with its connection.
 type exporter struct {
-	snapshotConfig
+	*Source
 	group  sync.WaitGroup
 	life   context.Context //nolint:containedctx // from the source's making until its Close
 	cancel context.CancelFunc
@@ -49,9 +46,6 @@ type exporter struct {
 	mu      sync.Mutex
 	current *export
 }
-
-// dial opens a connection with settings beside those that all have.
-type dial func(ctx context.Context, settings map[string]string) (*pgconn.PgConn, error)
 
 // export is a snapshot that other connections may take part in.
 type export struct {
@@ -68,8 +62,8 @@ type export struct {
 	pid     uint32 // of the server's process that makes it; 0 while there is none
 }
 
-func newExporter(config snapshotConfig) *exporter {
-	e := &exporter{snapshotConfig: config}
+func newExporter(of *Source) *exporter {
+	e := &exporter{Source: of}
 	e.life, e.cancel = context.WithCancel(context.Background())
 	return e
 }
@@ -140,14 +134,14 @@ func (x *export) notify() {
 
 // run makes a snapshot and keeps it while it is used.
 func (e *exporter) run(x *export) {
-	conn, err := e.make(x)
+	c, err := e.make(x)
 	if err != nil {
 		x.err = err
 		e.spoil(x)
 		close(x.made)
 		return
 	}
-	defer goodbye(conn)
+	defer c.goodbye()
 	e.logger.Info("snapshot begun", zap.Stringer("position", x.done))
 	close(x.made)
 	idle := time.NewTimer(exportIdle)
@@ -185,46 +179,38 @@ func (e *exporter) retire(x *export) bool {
 }
 
 // make creates a slot that lives as long as its connection, with a snapshot that lives as long as nothing else is asked there.
-func (e *exporter) make(x *export) (*pgconn.PgConn, error) {
+func (e *exporter) make(x *export) (*connection, error) {
 	ctx, cancel := context.WithTimeout(e.life, exportMax)
 	defer cancel()
-	conn, err := e.dial(ctx, map[string]string{
-		"replication": "database", "application_name": e.application, "statement_timeout": "0", "idle_in_transaction_session_timeout": "0",
+	c, err := e.open(ctx, map[string]string{
+		"replication": "database", "statement_timeout": "0", "idle_in_transaction_session_timeout": "0",
 	})
 	if err != nil {
-		return nil, fmt.Errorf("open a connection for replication: %w", err)
+		return nil, err
 	}
 	e.mu.Lock()
-	x.pid = conn.PID()
+	x.pid = c.conn.PID()
 	e.mu.Unlock()
 	name := make([]byte, 8)
 	_, _ = rand.Read(name) // never fails
 	// In the words that every version understands.
-	rows, err := ask(ctx, conn, "CREATE_REPLICATION_SLOT "+quoted("fencerow_snapshot_"+hex.EncodeToString(name))+
-		" TEMPORARY LOGICAL pgoutput EXPORT_SNAPSHOT")
-	if err == nil && (len(rows) != 1 || len(rows[0]) < 3) {
-		err = errors.New("the server gave no snapshot")
+	answer, err := c.conn.Exec(ctx, "CREATE_REPLICATION_SLOT "+quoteName("fencerow_snapshot_"+hex.EncodeToString(name))+
+		" TEMPORARY LOGICAL pgoutput EXPORT_SNAPSHOT").ReadAll()
+	if err == nil && (len(answer) != 1 || len(answer[0].Rows) != 1 || len(answer[0].Rows[0]) < 3) {
+		err = errNoAnswer
 	}
 	if err != nil {
-		goodbye(conn)
+		c.goodbye()
 		return nil, fmt.Errorf("create a slot for a snapshot: %w", err)
 	}
-	point, err := parsePoint(rows[0][1])
+	given := rows(answer[0].Rows)
+	point, err := given.lsn(0, 1)
 	if err != nil {
-		goodbye(conn)
+		c.goodbye()
 		return nil, err
 	}
-	x.name, x.done = rows[0][2], point-1
-	return conn, nil
-}
-
-// parsePoint reads a place in the log as the server writes it: two hexadecimal numbers of 32 bits.
-func parsePoint(text string) (change.Position, error) {
-	var high, low uint32
-	if n, err := fmt.Sscanf(text, "%X/%X", &high, &low); n != 2 || err != nil {
-		return 0, fmt.Errorf("%.40q is no place in a log", text)
-	}
-	return change.Position(high)<<32 | change.Position(low), nil
+	x.name, x.done = given.text(0, 2), below(point)
+	return c, nil
 }
 
 // blockers are the transactions that a process of the server waits for, the oldest first. Those that were prepared have no process.
@@ -239,63 +225,52 @@ func (e *exporter) waits(ctx context.Context, x *export) error {
 	e.mu.Unlock()
 	ctx, cancel := context.WithTimeout(ctx, askMax)
 	defer cancel()
-	conn, err := e.dial(ctx, map[string]string{"application_name": e.application})
+	c, err := e.open(ctx, nil)
 	if err != nil {
-		return fmt.Errorf("ask what a snapshot waits for: %w", err)
+		return err
 	}
-	defer goodbye(conn)
-	rows, err := ask(ctx, conn, blockers, strconv.FormatUint(uint64(pid), 10))
+	defer c.goodbye()
+	answer, err := c.query(ctx, blockers, strconv.FormatUint(uint64(pid), 10))
+	switch {
+	case err != nil:
+		return fmt.Errorf("ask what a snapshot waits for: %w", err)
+	case len(answer) == 0:
+		return e.waitFault("for running transactions to end")
+	case answer.text(0, 0) == "0":
+		return e.waitFault("for a prepared transaction")
+	}
+	return e.waitFault(fmt.Sprintf("for the transaction of process %s (user %q, application %q, %s), which began %s s ago",
+		answer.text(0, 0), answer.text(0, 2), answer.text(0, 1), answer.text(0, 4), answer.text(0, 3)))
+}
+
+// errWaits is for a snapshot that is being made.
+var errWaits = errors.New("it shows what is committed when all transactions that ran at its beginning have ended")
+
+func (e *exporter) waitFault(subject string) error {
+	return e.hindrance("can't be read yet: the snapshot waits "+subject,
+		"wait, or end that transaction with SELECT pg_terminate_backend(pid); prepared ones are in pg_prepared_xacts", errWaits)
+}
+
+// open opens a connection whose name is the changefeed's.
+func (e *exporter) open(ctx context.Context, settings map[string]string) (*connection, error) {
+	const what = " snapshot"
+	name := connectionName(e.config.Changefeed.String(), 0)
+	all := map[string]string{"application_name": name[:min(len(name), nameMax-len(what))] + what}
+	maps.Copy(all, settings)
+	conn, err := e.dial(ctx, all)
 	if err != nil {
-		return fmt.Errorf("ask what a snapshot waits for: %w", err)
+		return nil, err
 	}
-	if len(rows) == 0 {
-		return waitFault(e.where, "")
-	}
-	row := rows[0]
-	if row[0] == "0" {
-		return waitFault(e.where, " for a prepared transaction")
-	}
-	return waitFault(e.where, fmt.Sprintf(" for the transaction of process %s (user %q, application %q, %s), which began %s s ago",
-		row[0], row[2], row[1], row[4], row[3]))
+	return &connection{conn: conn}, nil
 }
 
-// ask runs one statement and returns its rows as text. Without arguments it may be a command for replication.
-func ask(ctx context.Context, conn *pgconn.PgConn, statement string, args ...string) ([][]string, error) {
-	var reader *pgconn.ResultReader
-	if len(args) == 0 {
-		several := conn.Exec(ctx, statement)
-		results, err := several.ReadAll()
-		if err != nil || len(results) == 0 {
-			return nil, err
-		}
-		return texts(results[len(results)-1].Rows), nil
-	}
-	values := make([][]byte, len(args))
-	for i, arg := range args {
-		values[i] = []byte(arg)
-	}
-	reader = conn.ExecParams(ctx, statement, values, nil, nil, []int16{pgproto3.TextFormat})
-	result := reader.Read()
-	return texts(result.Rows), result.Err
-}
-
-func texts(rows [][][]byte) [][]string {
-	out := make([][]string, len(rows))
-	for i, row := range rows {
-		for _, cell := range row {
-			out[i] = append(out[i], string(cell))
-		}
-	}
-	return out
-}
-
-// goodbye ends a connection, in bounded time, and waits until nothing of it is left.
-func goodbye(conn *pgconn.PgConn) {
-	ctx, cancel := context.WithTimeout(context.Background(), goodbyeMax)
-	defer cancel()
-	_ = conn.Close(ctx)
+// goodbye ends a connection, and waits until nothing of it is left.
+func (c *connection) goodbye() {
+	c.close()
+	limit := time.NewTimer(closeMax)
+	defer limit.Stop()
 	select {
-	case <-conn.CleanupDone():
-	case <-ctx.Done():
+	case <-c.conn.CleanupDone():
+	case <-limit.C:
 	}
 }

@@ -4,210 +4,64 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strconv"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
-	"golang.org/x/sync/errgroup"
 
-	"fencerow/changefeed"
+	"fencerow/change"
 	"fencerow/source"
 )
 
 const (
-	// lanesMax is how many connections of one node read a changefeed's snapshot beside the first of each reader.
+	// lanesMax is how many connections read one snapshot at most. On a node all readers of a changefeed together have so many,
+	// and each at least one.
 	lanesMax = 4
-	// laneLockMax is how long a lane waits for a table that is being altered.
-	laneLockMax = 30 * time.Second
+	// lockMax is how long a lane waits for a table that is being altered.
+	lockMax = 30 * time.Second
 )
 
-// laneSettings are those of connections that read a snapshot: their transactions are as long as reading takes, and wait while
-// the sink is slow. Rows that the user may not see are an error, where the server would leave them out.
-func (s *snapshots) laneSettings() map[string]string {
-	return map[string]string{
-		"application_name": s.application, "statement_timeout": "0", "idle_in_transaction_session_timeout": "0", "row_security": "off",
-		"lock_timeout": strconv.FormatInt(laneLockMax.Milliseconds(), 10), "default_transaction_read_only": "on",
-	}
-}
+// Codes of the server for what a snapshot is read into.
+const (
+	codeMissingColumn = "42703"
+	codeMissingSchema = "3F000"
+	codeNoSnapshot    = "22023" // its name says nothing to the server any more
+)
 
-// errChanged is for a table that is not any more what the snapshot says: a newer snapshot will show it.
-var errChanged = errors.New("a table was altered, emptied or dropped while its snapshot was read")
+var (
+	// errChanged is for a table that is not any more what the snapshot shows: another snapshot will show it.
+	errChanged = errors.New("a table was altered, emptied or dropped while its snapshot was read")
+	// errSnapshotLost is for a snapshot whose connection has gone.
+	errSnapshotLost = errors.New("the snapshot has gone")
+)
 
-// run is one snapshot being read by lanes.
-type run struct {
-	source *snapshots
-	export *export
-	todo   []changefeed.Span
-	bytes  int // of a page
-
-	events chan source.Event // closed when the lanes have ended
-	err    error             // then: why
-	cancel context.CancelFunc
-	total  atomic.Int64 // rows, estimated
-
-	mu    sync.Mutex
-	parts []part
-}
-
-// start begins to read a snapshot.
-func (s *snapshots) start(ctx context.Context, x *export, todo []changefeed.Span, buffer int) *run {
-	ctx, cancel := context.WithCancel(ctx)
-	r := &run{
-		source: s, export: x, todo: todo, cancel: cancel, events: make(chan source.Event),
-		// Each lane fills a page or waits with it, and one is with whoever reads.
-		bytes: max(1, min(pageBytesMax, buffer/(lanesMax+1))),
-	}
-	go func() {
-		r.err = r.read(ctx)
-		close(r.events)
-	}()
-	return r
-}
-
-// stop ends the lanes and waits for them.
-func (r *run) stop() {
-	r.cancel()
-	for range r.events { //nolint:revive // until it is closed
-	}
-}
-
-func (r *run) read(ctx context.Context) error {
-	conn, err := r.source.dial(ctx, r.source.laneSettings())
-	if err != nil {
-		return fmt.Errorf("open a connection for a snapshot: %w", err)
-	}
-	count, err := r.plan(ctx, conn)
-	if err != nil {
-		goodbye(conn)
-		return err
-	}
-	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error {
-		defer goodbye(conn)
-		return r.lane(ctx, conn)
+// lane opens a connection that reads. Its transactions are as long as reading takes, and wait while the sink is slow. Rows that
+// the user may not see are an error, where the server would leave them out.
+func (s *snapshots) lane(ctx context.Context) (*connection, error) {
+	return s.open(ctx, map[string]string{
+		"statement_timeout": "0", "idle_in_transaction_session_timeout": "0", "lock_timeout": milliseconds(lockMax),
+		"row_security": "off", "default_transaction_read_only": "on",
 	})
-	for range min(count, lanesMax) - 1 {
-		group.Go(func() error { return r.further(ctx) })
-	}
-	return group.Wait()
 }
 
-// plan finds the tables as the snapshot shows them, and cuts what is to be read into parts. It returns how many there are with rows.
-func (r *run) plan(ctx context.Context, conn *pgconn.PgConn) (int, error) {
-	if err := r.begin(ctx, conn, ""); err != nil {
-		return 0, err
-	}
-	tables, err := r.source.tables(ctx, conn)
-	if err != nil {
-		return 0, fmt.Errorf("find the tables: %w", err)
-	}
-	count := 0
-	for _, part := range plan(r.todo, tables) {
-		if by, n := part.cutting(); n > 1 {
-			values, err := cuts(ctx, conn, part.table, by.Name, n)
-			if err != nil {
-				return 0, fmt.Errorf("cut %s: %w", part.table.relation, err)
-			}
-			r.parts = append(r.parts, part.cut(values)...)
-			continue
+// first reads parts until there are none.
+func (r *run) first(ctx context.Context, c *connection) error {
+	for next, found := r.next(); found; next, found = r.next() {
+		if err := r.part(ctx, c, next); err != nil {
+			return err
 		}
-		r.parts = append(r.parts, part)
-	}
-	for _, part := range r.parts {
-		r.total.Add(part.rows)
-		if part.table != nil {
-			count++
-		}
-	}
-	_, err = ask(ctx, conn, "COMMIT")
-	return count, err
-}
-
-// cuts returns values of a column that part a table's rows into about so many equal parts: from the server's statistics, else
-// evenly from the least to the greatest.
-func cuts(ctx context.Context, conn *pgconn.PgConn, of *table, column string, n int) ([]string, error) {
-	rows, err := ask(ctx, conn, `SELECT btrim(histogram_bounds::text, '{}') FROM pg_stats
-		WHERE schemaname = $1 AND tablename = $2 AND attname = $3 AND inherited = $4 AND histogram_bounds IS NOT NULL`,
-		of.relation.Schema, of.relation.Name, column, strconv.FormatBool(of.whole))
-	if err != nil {
-		return nil, err
-	}
-	if len(rows) == 1 {
-		if bounds := strings.Split(rows[0][0], ","); len(bounds) > 2 {
-			return quantiles(bounds, n), nil
-		}
-	}
-	name := quoted(column)
-	rows, err = ask(ctx, conn, "SELECT min("+name+"), max("+name+") FROM "+of.from())
-	if err != nil || len(rows) != 1 || rows[0][0] == "" {
-		return nil, err
-	}
-	least, err := strconv.ParseInt(rows[0][0], 10, 64)
-	if err != nil {
-		return nil, err
-	}
-	greatest, err := strconv.ParseInt(rows[0][1], 10, 64)
-	if err != nil {
-		return nil, err
-	}
-	return evenly(least, greatest, n), nil
-}
-
-// quantiles picks at most n-1 of the bounds between the first and the last.
-func quantiles(bounds []string, n int) []string {
-	var out []string
-	for i := 1; i < n; i++ {
-		out = append(out, bounds[i*(len(bounds)-1)/n])
-	}
-	return slices.Compact(out)
-}
-
-// evenly returns n-1 numbers that part what lies between two into n parts.
-func evenly(least, greatest int64, n int) []string {
-	step := (uint64(greatest)-uint64(least))/uint64(n) + 1
-	var out []string
-	for i := 1; i < n; i++ {
-		next := least + int64(step*uint64(i))
-		if next > greatest || next < least {
-			break
-		}
-		out = append(out, strconv.FormatInt(next, 10))
-	}
-	return out
-}
-
-// begin opens a transaction that sees what the snapshot shows, and lets nobody alter the table until it ends.
-func (r *run) begin(ctx context.Context, conn *pgconn.PgConn, table string) error {
-	text := "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT '" + strings.ReplaceAll(r.export.name, "'", "''") + "'"
-	if _, err := ask(ctx, conn, text); err != nil {
-		if answer, ok := errors.AsType[*pgconn.PgError](err); ok && strings.HasPrefix(answer.Message, "invalid snapshot") ||
-			ok && answer.Code == codeObjectState {
-			return fmt.Errorf("%w: %w", errSnapshotLost, err)
-		}
-		return fmt.Errorf("take part in a snapshot: %w", err)
-	}
-	if table == "" {
-		return nil
-	}
-	if _, err := ask(ctx, conn, "LOCK TABLE "+table+" IN ACCESS SHARE MODE"); err != nil {
-		return fmt.Errorf("lock %s: %w", table, err)
 	}
 	return nil
 }
 
-// errSnapshotLost is for a snapshot whose connection has gone.
-var errSnapshotLost = errors.New("the snapshot has gone")
-
-// further is a lane beside the first. It reads a part only while there is room for one more lane on this node, whoever's.
+// further is a lane beside the first. It reads a part only while the node has room for one more lane: the first of each reader
+// needs none, so none waits for another's.
 func (r *run) further(ctx context.Context) error {
-	var conn *pgconn.PgConn
+	var c *connection
 	defer func() {
-		if conn != nil {
-			goodbye(conn)
+		if c != nil {
+			c.goodbye()
 		}
 	}()
 	for {
@@ -216,11 +70,11 @@ func (r *run) further(ctx context.Context) error {
 		}
 		next, found := r.next()
 		var err error
-		if found && conn == nil {
-			conn, err = r.source.dial(ctx, r.source.laneSettings())
+		if found && c == nil {
+			c, err = r.source.lane(ctx)
 		}
 		if found && err == nil {
-			err = r.part(ctx, conn, next)
+			err = r.part(ctx, c, next)
 		}
 		r.source.lanes.Release(1)
 		if !found || err != nil {
@@ -229,26 +83,7 @@ func (r *run) further(ctx context.Context) error {
 	}
 }
 
-func (r *run) lane(ctx context.Context, conn *pgconn.PgConn) error {
-	for next, found := r.next(); found; next, found = r.next() {
-		if err := r.part(ctx, conn, next); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (r *run) next() (part, bool) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if len(r.parts) == 0 {
-		return part{}, false
-	}
-	next := r.parts[0]
-	r.parts = r.parts[1:]
-	return next, true
-}
-
+// give hands a page on. While nobody takes it nothing more is read, and so the server waits.
 func (r *run) give(ctx context.Context, event source.Event) error {
 	if err := r.source.pace(ctx, len(event.Changes)); err != nil {
 		return err
@@ -262,10 +97,9 @@ func (r *run) give(ctx context.Context, event source.Event) error {
 }
 
 // part reads one part, and gives its pages on.
-func (r *run) part(ctx context.Context, conn *pgconn.PgConn, of part) error {
-	give := func(event source.Event) error { return r.give(ctx, event) }
+func (r *run) part(ctx context.Context, c *connection, of part) error {
 	if of.table == nil {
-		return give(source.Event{Span: of.span, To: atDone(r.export), Snapshot: true})
+		return r.give(ctx, source.Event{Span: of.span, To: change.At(r.export.done), Snapshot: true})
 	}
 	if !of.table.relation.Keyed() {
 		// Its page may be large, so there is one at a time.
@@ -274,49 +108,54 @@ func (r *run) part(ctx context.Context, conn *pgconn.PgConn, of part) error {
 		}
 		defer r.source.keyless.Release(1)
 	}
-	query, err := of.query()
-	if err != nil {
-		return err
+	err := r.rows(ctx, c, of)
+	switch codeOf(err) {
+	case codeMissingTable, codeMissingColumn, codeMissingSchema:
+		return fmt.Errorf("%w: %w", errChanged, err)
 	}
-	if err := r.begin(ctx, conn, of.table.from()); err != nil {
-		return r.judge(err, of.table)
-	}
-	if err := r.same(ctx, conn, of.table); err != nil {
-		return r.judge(err, of.table)
-	}
-	if err := r.rows(ctx, conn, of, query, give); err != nil {
-		return r.judge(err, of.table)
-	}
-	_, err = ask(ctx, conn, "COMMIT")
 	return err
 }
 
-// same makes sure that the table that is locked now is the one that the snapshot shows, with its rows where they were: a table
-// that was emptied or written anew looks empty to every earlier snapshot.
-func (r *run) same(ctx context.Context, conn *pgconn.PgConn, of *table) error {
-	rows, err := ask(ctx, conn, "SELECT c.oid, coalesce(pg_relation_filenode(c.oid), 0) FROM (SELECT to_regclass($1)::oid AS oid) c", of.name())
+// begin opens a transaction that sees what the snapshot shows.
+func (r *run) begin(ctx context.Context, c *connection) error {
+	err := c.exec(ctx, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT "+quoteText(r.export.name))
+	if codeOf(err) == codeNoSnapshot || codeOf(err) == codeNotReady {
+		return fmt.Errorf("%w: %w", errSnapshotLost, err)
+	}
+	return err
+}
+
+// rows reads the rows of a part in a transaction of its own, so that no table is locked for longer than its rows are read.
+func (r *run) rows(ctx context.Context, c *connection, of part) error {
+	if err := r.begin(ctx, c); err != nil {
+		return err
+	}
+	name, err := r.lock(ctx, c, of.table)
 	if err != nil {
 		return err
 	}
-	if len(rows) != 1 || rows[0][0] != strconv.FormatUint(uint64(of.oid), 10) || rows[0][1] != strconv.FormatUint(uint64(of.file), 10) {
-		return fmt.Errorf("%w: %s", errChanged, of.relation)
+	query, err := of.query(name)
+	if err != nil {
+		return err
 	}
-	return nil
+	// A row comes as the length and the text of each value, which is what we keep: COPY would have to be parsed.
+	reader := c.conn.ExecParams(ctx, query, nil, nil, nil, nil)
+	if err := r.stream(reader, of, func(page source.Event) error { return r.give(ctx, page) }); err != nil {
+		c.goodbye() // or the rest would be read to its end
+		return r.hiddenFault(of.table, fmt.Errorf("read %s: %w", of.table.relation, err))
+	}
+	return c.exec(ctx, "COMMIT")
 }
 
-// rows streams the rows of a part. While nobody takes its pages nothing is read, and so the server waits.
-func (r *run) rows(ctx context.Context, conn *pgconn.PgConn, of part, query string, give func(source.Event) error) error {
-	reader := conn.ExecParams(ctx, query, nil, nil, nil, nil)
+func (r *run) stream(reader *pgconn.ResultReader, of part, give func(source.Event) error) error {
 	for i, field := range reader.FieldDescriptions() {
 		if column := &of.table.relation.Columns[i]; int(field.TableAttributeNumber) != column.Number {
-			goodbye(conn)
-			return fmt.Errorf("%w: %s, column %s", errChanged, of.table.relation, column.Name)
+			return fmt.Errorf("%w: column %s is another", errChanged, column.Name)
 		}
 	}
-	pages := newPages(&of, r.export.done, r.source.chunk, r.bytes, give)
+	pages := newPages(&of, r.export.done, r.source, r.bytes, give)
 	for reader.NextRow() {
 		if err := pages.add(reader.Values()); err != nil {
-			goodbye(conn) // or the rest would be read to its end
 			return err
 		}
 	}
@@ -326,13 +165,60 @@ func (r *run) rows(ctx context.Context, conn *pgconn.PgConn, of part, query stri
 	return pages.finish()
 }
 
-// judge tells a table that was changed meanwhile from other faults.
-func (r *run) judge(err error, of *table) error {
-	if answer, ok := errors.AsType[*pgconn.PgError](err); ok {
-		switch answer.Code {
-		case codeNoTable, codeNoColumn, codeNoSchema, codeNotTable:
-			return fmt.Errorf("%w: %s: %w", errChanged, of.relation, err)
-		}
+// lock lets nobody alter a table until the transaction ends, and returns what it is called now: one that was renamed has its rows
+// still, and no other snapshot would show them where this one's plan has them. The table must have its rows where they were.
+func (r *run) lock(ctx context.Context, c *connection, of *table) (string, error) {
+	name, err := nameOf(ctx, c, of)
+	if err != nil {
+		return "", err
+	}
+	if err := c.exec(ctx, "LOCK TABLE "+of.from(name)+" IN ACCESS SHARE MODE"); err != nil {
+		return "", r.lockFault(of, err)
+	}
+	locked, err := nameOf(ctx, c, of)
+	if err != nil {
+		return "", err
+	}
+	answer, err := c.query(ctx, storedNow, oidArray([]uint32{of.oid}))
+	if err != nil {
+		return "", fmt.Errorf("find out where %s is stored: %w", of.relation, err)
+	}
+	if locked != name || len(answer) != 1 || answer.text(0, 2) != of.files {
+		return "", fmt.Errorf("%w: %s", errChanged, of.relation)
+	}
+	return name, nil
+}
+
+// nameOf returns what a table is called now, as SQL.
+func nameOf(ctx context.Context, c *connection, of *table) (string, error) {
+	answer, err := c.query(ctx, "SELECT $1::oid::regclass", strconv.FormatUint(uint64(of.oid), 10))
+	if answer, err = answer.one(err); err != nil {
+		return "", fmt.Errorf("find out what %s is called: %w", of.relation, err)
+	}
+	name := answer.text(0, 0)
+	if !strings.Contains(name, ".") { // only its number is left
+		return "", fmt.Errorf("%w: %s", errChanged, of.relation)
+	}
+	return name, nil
+}
+
+func (r *run) lockFault(of *table, err error) error {
+	switch codeOf(err) {
+	case codeLockTimeout:
+		return r.source.hindrance("has a table that is being altered, or for which that waits: "+of.relation.String(),
+			"end the transaction that SELECT pid, query FROM pg_stat_activity, unnest(pg_blocking_pids(pid)) AS by shows, or wait for it", err)
+	case codeDenied:
+		return r.source.hindrance("doesn't let us read "+of.relation.String(), fmt.Sprintf("GRANT SELECT ON %s TO %s, and USAGE ON SCHEMA %s",
+			quoteTable(of.relation.Schema, of.relation.Name), quoteName(r.source.server.URI.User), quoteName(of.relation.Schema)), err)
+	}
+	return fmt.Errorf("lock %s: %w", of.relation, err)
+}
+
+// hiddenFault is for a table of which the user may see only some rows.
+func (r *run) hiddenFault(of *table, err error) error {
+	if codeOf(err) == codeDenied && strings.Contains(err.Error(), "row-level security") {
+		return r.source.hindrance("hides rows of "+of.relation.String()+" from us",
+			fmt.Sprintf("ALTER ROLE %s BYPASSRLS", quoteName(r.source.server.URI.User)), err)
 	}
 	return err
 }

@@ -13,9 +13,6 @@ const (
 	pageBytesMax = 4 << 20
 	// keylessBytesMax bounds the one page that all rows of a table without identity must be in.
 	keylessBytesMax = 256 << 20
-	// blockRows and blockBytes are how much memory is taken at a time: a row of its own would cost five allocations.
-	blockRows  = 128
-	blockBytes = 64 << 10
 )
 
 // pages makes pages of the rows of a part. It is used by one goroutine.
@@ -33,13 +30,11 @@ type pages struct {
 	keyMax  int    // columns of the key, for its length
 	changes []change.Change
 	size    int
-	rows    []change.Tuple
-	cells   [][]byte
-	arena   []byte
+	arena   arena
 }
 
-func newPages(of *part, at change.Position, rowsMax, bytes int, give func(source.Event) error) *pages {
-	p := &pages{part: of, at: at, rowsMax: rowsMax, bytes: bytes, give: give, start: of.span.Start}
+func newPages(of *part, at change.Position, settings *snapshots, bytes int, give func(source.Event) error) *pages {
+	p := &pages{part: of, at: at, rowsMax: settings.snapshotChunk, bytes: bytes, give: give, start: of.span.Start}
 	p.name, p.prefix = of.table.relation.String(), of.table.span().Start
 	p.keyMax = len(keyColumns(of.table.relation))
 	return p
@@ -50,11 +45,15 @@ func (p *pages) add(values [][]byte) error {
 	if err := p.makeRoom(); err != nil {
 		return err
 	}
-	cells := p.keep(values)
-	row := p.row()
-	*row = change.Tuple{Of: p.part.table.relation, Cells: cells}
+	cells := p.arena.row(len(values))
+	for i, value := range values {
+		if value != nil {
+			cells[i] = p.arena.copy(value)
+		}
+	}
 	one := change.Change{
-		Position: p.at, Index: p.index, Op: change.OpRead, Table: p.name, Key: p.key(cells), After: row,
+		Position: p.at, Index: p.index, Op: change.OpRead, Table: p.name, Key: p.key(cells),
+		After: p.arena.tuple(change.Tuple{Of: p.part.table.relation, Cells: cells}),
 	}
 	p.index++
 	p.size += one.Size()
@@ -97,44 +96,6 @@ func (p *pages) end(at []byte) error {
 	return p.give(page)
 }
 
-// keep copies the values of a row into memory that many rows share.
-func (p *pages) keep(values [][]byte) [][]byte {
-	if len(p.cells)+len(values) > cap(p.cells) {
-		p.cells = make([][]byte, 0, max(blockRows*len(values), len(values)))
-	}
-	first := len(p.cells)
-	size := 0
-	for _, value := range values {
-		size += len(value)
-	}
-	p.need(size)
-	for _, value := range values {
-		if value == nil {
-			p.cells = append(p.cells, nil)
-			continue
-		}
-		from := len(p.arena)
-		p.arena = append(p.arena, value...)
-		p.cells = append(p.cells, p.arena[from:len(p.arena):len(p.arena)])
-	}
-	return p.cells[first:len(p.cells):len(p.cells)]
-}
-
-// need makes sure that so many bytes fit behind what is in the arena. A large row has its own.
-func (p *pages) need(size int) {
-	if cap(p.arena)-len(p.arena) < size {
-		p.arena = make([]byte, 0, max(blockBytes, size))
-	}
-}
-
-func (p *pages) row() *change.Tuple {
-	if len(p.rows) == cap(p.rows) {
-		p.rows = make([]change.Tuple, 0, blockRows)
-	}
-	p.rows = append(p.rows, change.Tuple{})
-	return &p.rows[len(p.rows)-1]
-}
-
 // intKeyMax is how long a number is in a key, with its sign and what stands between.
 const intKeyMax = 21
 
@@ -149,9 +110,7 @@ func (p *pages) key(cells [][]byte) []byte {
 			size += len(cells[i]) + intKeyMax
 		}
 	}
-	p.need(size)
-	from := len(p.arena)
-	p.arena = append(p.arena, p.prefix...)
-	p.arena = change.AppendKey(p.arena, of, cells)
-	return p.arena[from:len(p.arena):len(p.arena)]
+	key := change.AppendKey(append(p.arena.room(size), p.prefix...), of, cells)
+	p.arena.keep(key)
+	return key
 }

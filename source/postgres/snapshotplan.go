@@ -18,10 +18,11 @@ const (
 
 // table is a table as the snapshot shows it.
 type table struct {
-	relation *change.Relation
 	oid      uint32
-	// file changes when the table is emptied or written anew, and then no earlier snapshot shows its rows any more.
-	file uint32
+	relation *change.Relation
+	// files name the table, its partitions and where their rows are stored: they change when one of these is emptied or written
+	// anew, and then no earlier snapshot shows its rows any more.
+	files string
 	// whole says that the rows are in partitions.
 	whole bool
 	rows  int64 // an estimate
@@ -31,8 +32,6 @@ func (t *table) span() changefeed.Span {
 	start, end := change.TableSpan(t.relation.Schema, t.relation.Name)
 	return changefeed.Span{Start: start, End: end}
 }
-
-func (t *table) name() string { return quoted(t.relation.Schema) + "." + quoted(t.relation.Name) }
 
 // part is what one lane reads at once: some rows of a table, or a gap in which there are none.
 type part struct {
@@ -106,13 +105,13 @@ func (p *part) cut(values []string) []part {
 	return out
 }
 
-// query returns what reads the part, in the order of its keys.
-func (p *part) query() (string, error) {
+// query returns what reads the part, in the order of its keys, from the table as it is called now.
+func (p *part) query(name string) (string, error) {
 	columns := make([]string, len(p.table.relation.Columns))
 	for i, column := range p.table.relation.Columns {
-		columns[i] = quoted(column.Name)
+		columns[i] = quoteName(column.Name)
 	}
-	text := "SELECT " + strings.Join(columns, ", ") + " FROM " + p.table.from()
+	text := "SELECT " + strings.Join(columns, ", ") + " FROM " + p.table.from(name)
 	key := keyColumns(p.table.relation)
 	if len(key) == 0 {
 		return text, nil
@@ -127,10 +126,10 @@ func (p *part) query() (string, error) {
 	return text + " ORDER BY " + orderBy(key), nil
 }
 
-// from names the table in a query: with its partitions, but without tables that inherit from it, which are others.
-func (t *table) from() string {
+// from names the table for a statement: with its partitions, but without tables that inherit from it, which are others.
+func (t *table) from(name string) string {
 	if t.whole {
-		return t.name()
+		return name
 	}
-	return "ONLY " + t.name()
+	return "ONLY " + name
 }
