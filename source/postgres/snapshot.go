@@ -92,6 +92,7 @@ type snapshotReader struct {
 	failures int   // since the last page
 	failure  error
 
+	waits       atomic.Pointer[string]
 	reading     atomic.Bool
 	read, total atomic.Int64
 }
@@ -107,10 +108,23 @@ func (r *snapshotReader) Progress() (source.Progress, bool) {
 	return source.Progress{RowsRead: read, RowsTotal: max(read, r.total.Load())}, r.reading.Load()
 }
 
+func (r *snapshotReader) says(what string) { r.waits.Store(&what) }
+
+// Waits says what the snapshot waits for.
+func (r *snapshotReader) Waits() string {
+	if what := r.waits.Load(); what != nil {
+		return *what
+	}
+	return ""
+}
+
 // Next waits for the next page.
 func (r *snapshotReader) Next(ctx context.Context) (source.Event, error) {
 	for r.failure == nil {
 		if len(r.todo) == 0 {
+			if r.export != nil {
+				r.source.spoil(r.export) // whoever comes again after this wants what is newer
+			}
 			r.end()
 			r.failure = io.EOF
 			break
@@ -139,7 +153,7 @@ func without(spans []changefeed.Span, span changefeed.Span) []changefeed.Span {
 func (r *snapshotReader) next(ctx context.Context) (source.Event, error) {
 	r.reading.Store(true)
 	if r.run == nil {
-		export, err := r.source.acquire(ctx)
+		export, err := r.source.acquire(ctx, r.says)
 		if err != nil {
 			return source.Event{}, err
 		}

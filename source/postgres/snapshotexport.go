@@ -19,11 +19,16 @@ import (
 const (
 	// exportMax bounds the making of a slot, for which the server waits until all transactions have ended that ran when it began.
 	exportMax = 30 * time.Minute
-	// exportShown is how long a reader waits for that before it says what it waits for. The making goes on meanwhile, and the
-	// next reader finds it further on.
-	exportShown = 10 * time.Second
+	// exportSays is how often a reader looks what is waited for.
+	exportSays = 5 * time.Second
+	// exportPatience is how long a reader waits before it fails with that. The making goes on meanwhile, and the next reader finds it
+	// further on.
+	exportPatience = 2 * time.Minute
 	// exportIdle is how long a snapshot is kept that nobody reads: as long as a reader that failed takes to come again.
 	exportIdle = 30 * time.Second
+	// exportJoin is for how long further readers may come to a snapshot: what they read is then followed from its place in the log,
+	// which must not be long ago.
+	exportJoin = time.Minute
 	// askMax bounds a question about the server's state.
 	askMax = 5 * time.Second
 )
@@ -39,9 +44,10 @@ const (
 // long as the snapshot is read, and goes with its connection.
 type exporter struct {
 	*Source
-	group  sync.WaitGroup
-	life   context.Context //nolint:containedctx // from the source's making until its Close
-	cancel context.CancelFunc
+	sayEvery, failAfter time.Duration
+	group          sync.WaitGroup
+	life           context.Context //nolint:containedctx // from the source's making until its Close
+	cancel         context.CancelFunc
 
 	mu      sync.Mutex
 	current *export
@@ -58,12 +64,13 @@ type export struct {
 
 	// guarded by the exporter
 	users   int
-	spoiled bool   // it can't be read to its end: no new users
-	pid     uint32 // of the server's process that makes it; 0 while there is none
+	since   time.Time // when it was made; zero before
+	spoiled bool      // it can't be read to its end: no new users
+	pid     uint32    // of the server's process that makes it; 0 while there is none
 }
 
 func newExporter(of *Source) *exporter {
-	e := &exporter{Source: of}
+	e := &exporter{Source: of, sayEvery: exportSays, failAfter: exportPatience}
 	e.life, e.cancel = context.WithCancel(context.Background())
 	return e
 }
@@ -74,33 +81,49 @@ func (e *exporter) close() {
 	e.group.Wait()
 }
 
-// acquire returns a snapshot, which must be released. The error says what is waited for where that takes long.
-func (e *exporter) acquire(ctx context.Context) (*export, error) {
+// acquire returns a snapshot, which must be released. Where that takes long, say is told what is waited for, and at last the error.
+func (e *exporter) acquire(ctx context.Context, say func(string)) (*export, error) {
 	x := e.join()
-	shown := time.NewTimer(exportShown)
-	defer shown.Stop()
-	var err error
-	select {
-	case <-x.made:
-		if err = x.err; err == nil {
-			return x, nil
-		}
-	case <-ctx.Done():
-		err = ctx.Err()
-	case <-e.life.Done():
-		err = errClosed
-	case <-shown.C:
-		err = e.waits(ctx, x)
+	err := e.await(ctx, x, say)
+	say("")
+	if err != nil {
+		e.release(x)
+		return nil, err
 	}
-	e.release(x)
-	return nil, err
+	return x, nil
+}
+
+func (e *exporter) await(ctx context.Context, x *export, say func(string)) error {
+	began := time.Now()
+	ticker := time.NewTicker(e.sayEvery)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-x.made:
+			return x.err
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-e.life.Done():
+			return errClosed
+		case <-ticker.C:
+		}
+		subject, err := e.waitsFor(ctx, x)
+		switch {
+		case err != nil:
+			return err
+		case time.Since(began) > e.failAfter:
+			return e.hindrance("can't be read yet: the snapshot waits "+subject,
+				"wait, or end that transaction with SELECT pg_terminate_backend(pid); prepared ones are in pg_prepared_xacts", errWaits)
+		}
+		say("its snapshot, which waits " + subject)
+	}
 }
 
 // join makes the caller a user of the current snapshot, or of a new one.
 func (e *exporter) join() *export {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if x := e.current; x != nil && !x.spoiled {
+	if x := e.current; x != nil && !x.spoiled && (x.since.IsZero() || time.Since(x.since) < exportJoin) {
 		x.users++
 		return x
 	}
@@ -143,6 +166,9 @@ func (e *exporter) run(x *export) {
 	}
 	defer c.goodbye()
 	e.logger.Info("snapshot begun", zap.Stringer("position", x.done))
+	e.mu.Lock()
+	x.since = time.Now()
+	e.mu.Unlock()
 	close(x.made)
 	idle := time.NewTimer(exportIdle)
 	defer idle.Stop()
@@ -218,8 +244,8 @@ const blockers = `SELECT b.pid, coalesce(a.application_name, ''), coalesce(a.use
 	coalesce(extract(epoch FROM clock_timestamp() - a.xact_start)::bigint, 0), coalesce(a.state, '')
 	FROM unnest(pg_blocking_pids($1)) AS b(pid) LEFT JOIN pg_stat_activity a ON a.pid = b.pid ORDER BY a.xact_start LIMIT 1`
 
-// waits says what the making of a snapshot waits for.
-func (e *exporter) waits(ctx context.Context, x *export) error {
+// waitsFor says what the making of a snapshot waits for.
+func (e *exporter) waitsFor(ctx context.Context, x *export) (string, error) {
 	e.mu.Lock()
 	pid := x.pid
 	e.mu.Unlock()
@@ -227,29 +253,24 @@ func (e *exporter) waits(ctx context.Context, x *export) error {
 	defer cancel()
 	c, err := e.open(ctx, nil)
 	if err != nil {
-		return err
+		return "", err
 	}
 	defer c.goodbye()
 	answer, err := c.query(ctx, blockers, strconv.FormatUint(uint64(pid), 10))
 	switch {
 	case err != nil:
-		return fmt.Errorf("ask what a snapshot waits for: %w", err)
+		return "", fmt.Errorf("ask what a snapshot waits for: %w", err)
 	case len(answer) == 0:
-		return e.waitFault("for running transactions to end")
+		return "for running transactions to end", nil
 	case answer.text(0, 0) == "0":
-		return e.waitFault("for a prepared transaction")
+		return "for a prepared transaction", nil
 	}
-	return e.waitFault(fmt.Sprintf("for the transaction of process %s (user %q, application %q, %s), which began %s s ago",
-		answer.text(0, 0), answer.text(0, 2), answer.text(0, 1), answer.text(0, 4), answer.text(0, 3)))
+	return fmt.Sprintf("for the transaction of process %s (user %q, application %q, %s), which began %s s ago",
+		answer.text(0, 0), answer.text(0, 2), answer.text(0, 1), answer.text(0, 4), answer.text(0, 3)), nil
 }
 
 // errWaits is for a snapshot that is being made.
 var errWaits = errors.New("it shows what is committed when all transactions that ran at its beginning have ended")
-
-func (e *exporter) waitFault(subject string) error {
-	return e.hindrance("can't be read yet: the snapshot waits "+subject,
-		"wait, or end that transaction with SELECT pg_terminate_backend(pid); prepared ones are in pg_prepared_xacts", errWaits)
-}
 
 // open opens a connection whose name is the changefeed's.
 func (e *exporter) open(ctx context.Context, settings map[string]string) (*connection, error) {
