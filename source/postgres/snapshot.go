@@ -216,8 +216,7 @@ func (r *snapshotReader) overcome(ctx context.Context, err error) error {
 
 // worthAnother reports whether another snapshot may do what this one could not: the connection has gone, or what was read.
 func worthAnother(err error) bool {
-	var fault *changefeed.Fault
-	if errors.As(err, &fault) {
+	if _, told := errors.AsType[*changefeed.Fault](err); told {
 		return false
 	}
 	code := codeOf(err)

@@ -308,7 +308,7 @@ func TestSnapshotOfTablesThatChange(t *testing.T) {
 			checkPages(t, events, []changefeed.Span{changefeed.Whole()})
 			rows := rowsOf(t, events)
 			held := 0
-			for _, table := range strings.Split(d.text(`SELECT string_agg(relname, ' ') FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace`), " ") {
+			for table := range strings.SplitSeq(d.text(`SELECT string_agg(relname, ' ') FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace`), " ") {
 				var n int
 				_, err := fmt.Sscan(d.text(`SELECT count(*)::text FROM `+table), &n)
 				require.NoError(t, err)

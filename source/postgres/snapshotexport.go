@@ -45,9 +45,9 @@ const (
 type exporter struct {
 	*Source
 	sayEvery, failAfter time.Duration
-	group          sync.WaitGroup
-	life           context.Context //nolint:containedctx // from the source's making until its Close
-	cancel         context.CancelFunc
+	group               sync.WaitGroup
+	life                context.Context //nolint:containedctx // from the first use until close
+	cancel              context.CancelFunc
 
 	mu      sync.Mutex
 	current *export
@@ -70,20 +70,22 @@ type export struct {
 }
 
 func newExporter(of *Source) *exporter {
-	e := &exporter{Source: of, sayEvery: exportSays, failAfter: exportPatience}
-	e.life, e.cancel = context.WithCancel(context.Background())
-	return e
+	return &exporter{Source: of, sayEvery: exportSays, failAfter: exportPatience}
 }
 
 // close ends what the exporter has, and waits for it.
 func (e *exporter) close() {
-	e.cancel()
+	e.mu.Lock()
+	if e.cancel != nil {
+		e.cancel()
+	}
+	e.mu.Unlock()
 	e.group.Wait()
 }
 
 // acquire returns a snapshot, which must be released. Where that takes long, say is told what is waited for, and at last the error.
 func (e *exporter) acquire(ctx context.Context, say func(string)) (*export, error) {
-	x := e.join()
+	x := e.join(ctx)
 	err := e.await(ctx, x, say)
 	say("")
 	if err != nil {
@@ -120,9 +122,12 @@ func (e *exporter) await(ctx context.Context, x *export, say func(string)) error
 }
 
 // join makes the caller a user of the current snapshot, or of a new one.
-func (e *exporter) join() *export {
+func (e *exporter) join(ctx context.Context) *export {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	if e.life == nil {
+		e.life, e.cancel = context.WithCancel(context.WithoutCancel(ctx))
+	}
 	if x := e.current; x != nil && !x.spoiled && (x.since.IsZero() || time.Since(x.since) < exportJoin) {
 		x.users++
 		return x
@@ -164,7 +169,7 @@ func (e *exporter) run(x *export) {
 		close(x.made)
 		return
 	}
-	defer c.goodbye()
+	defer c.goodbye(e.life)
 	e.logger.Info("snapshot begun", zap.Stringer("position", x.done))
 	e.mu.Lock()
 	x.since = time.Now()
@@ -214,6 +219,10 @@ func (e *exporter) make(x *export) (*connection, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := e.sameSystem(ctx, c.conn); err != nil {
+		c.goodbye(ctx)
+		return nil, err
+	}
 	e.mu.Lock()
 	x.pid = c.conn.PID()
 	e.mu.Unlock()
@@ -226,13 +235,13 @@ func (e *exporter) make(x *export) (*connection, error) {
 		err = errNoAnswer
 	}
 	if err != nil {
-		c.goodbye()
+		c.goodbye(ctx)
 		return nil, fmt.Errorf("create a slot for a snapshot: %w", err)
 	}
 	given := rows(answer[0].Rows)
-	point, err := given.lsn(0, 1)
+	point, err := given.lsn(1)
 	if err != nil {
-		c.goodbye()
+		c.goodbye(ctx)
 		return nil, err
 	}
 	x.name, x.done = given.text(0, 2), below(point)
@@ -255,7 +264,7 @@ func (e *exporter) waitsFor(ctx context.Context, x *export) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	defer c.goodbye()
+	defer c.goodbye(ctx)
 	answer, err := c.query(ctx, blockers, strconv.FormatUint(uint64(pid), 10))
 	switch {
 	case err != nil:
@@ -286,12 +295,12 @@ func (e *exporter) open(ctx context.Context, settings map[string]string) (*conne
 }
 
 // goodbye ends a connection, and waits until nothing of it is left.
-func (c *connection) goodbye() {
-	c.close()
-	limit := time.NewTimer(closeMax)
-	defer limit.Stop()
+func (c *connection) goodbye(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeMax)
+	defer cancel()
+	_ = c.conn.Close(ctx) //nolint:errcheck // it is gone either way, and nothing is open in it
 	select {
 	case <-c.conn.CleanupDone():
-	case <-limit.C:
+	case <-ctx.Done():
 	}
 }

@@ -61,7 +61,7 @@ func (r *run) further(ctx context.Context) error {
 	var c *connection
 	defer func() {
 		if c != nil {
-			c.goodbye()
+			c.goodbye(ctx)
 		}
 	}()
 	for {
@@ -141,7 +141,7 @@ func (r *run) rows(ctx context.Context, c *connection, of part) error {
 	// A row comes as the length and the text of each value, which is what we keep: COPY would have to be parsed.
 	reader := c.conn.ExecParams(ctx, query, nil, nil, nil, nil)
 	if err := r.stream(reader, of, func(page source.Event) error { return r.give(ctx, page) }); err != nil {
-		c.goodbye() // or the rest would be read to its end
+		c.goodbye(ctx) // or the rest would be read to its end
 		return r.hiddenFault(of.table, fmt.Errorf("read %s: %w", of.table.relation, err))
 	}
 	return c.exec(ctx, "COMMIT")

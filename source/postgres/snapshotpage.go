@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"fmt"
+	"slices"
 
 	"fencerow/change"
 	"fencerow/changefeed"
@@ -73,7 +74,7 @@ func (p *pages) makeRoom() error {
 		return nil
 	}
 	last := p.changes[len(p.changes)-1].Key
-	return p.end(append(last[:len(last):len(last)], 0))
+	return p.end(append(slices.Clip(last), 0))
 }
 
 func (p *pages) tooLarge() error {

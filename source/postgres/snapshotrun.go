@@ -50,7 +50,7 @@ func (s *snapshots) start(ctx context.Context, x *export, todo []changefeed.Span
 // stop ends the lanes and waits for them.
 func (r *run) stop() {
 	r.cancel()
-	for range r.events { //nolint:revive // until it is closed
+	for range r.events { // until it is closed
 	}
 }
 
@@ -61,12 +61,12 @@ func (r *run) read(ctx context.Context) error {
 	}
 	count, err := r.plan(ctx, c)
 	if err != nil {
-		c.goodbye()
+		c.goodbye(ctx)
 		return err
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error {
-		defer c.goodbye()
+		defer c.goodbye(ctx)
 		return r.first(ctx, c)
 	})
 	for range min(count, lanesMax) - 1 {

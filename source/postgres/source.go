@@ -60,10 +60,11 @@ const statementMax = 30 * time.Second
 // Source is the tables of one database that the patterns match. See [source.Serial].
 type Source struct {
 	settings
-	patience patience
-	config   Config
-	server   pgdial.Server
-	logger   *zap.Logger
+	patience  patience
+	config    Config
+	server    pgdial.Server
+	logger    *zap.Logger
+	snapshots *snapshots
 
 	mu     sync.Mutex
 	admin  *connection // for questions; nil until it is needed
@@ -79,10 +80,12 @@ func New(config Config) (*Source, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Source{
+	s := &Source{
 		settings: parsed, patience: patienceDefault(), config: config, logger: config.Logger,
 		server: pgdial.Server{URI: config.URI, Options: config.Options, Field: "source"},
-	}, nil
+	}
+	s.snapshots = newSnapshots(s)
+	return s, nil
 }
 
 // slotName is the name of the slot, and of the publication of tables whose rows have an identity.
@@ -167,8 +170,9 @@ func headOf(ctx context.Context, c *connection) (change.Position, error) {
 	return below(flushed), err
 }
 
-// Close ends the connection. Logs must have been closed.
+// Close ends the connections. Logs and readers must have been closed.
 func (s *Source) Close() error {
+	s.snapshots.close()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.closed = true

@@ -50,7 +50,7 @@ const caseMax = 60 * time.Second
 
 // world is a database of a test's own, and one changefeed of it.
 type world struct {
-	*testing.T
+	testing.TB
 	ctx      context.Context
 	server   *dbtest.Server
 	database string
@@ -66,12 +66,12 @@ func newWorld(t *testing.T) *world {
 	return newWorldOn(t, server)
 }
 
-func newWorldOn(t *testing.T, on *dbtest.Server) *world {
+func newWorldOn(t testing.TB, on *dbtest.Server) *world {
 	t.Helper()
 	worlds++
 	ctx, cancel := context.WithTimeout(t.Context(), caseMax)
 	t.Cleanup(cancel)
-	w := &world{T: t, ctx: ctx, server: on, database: "w" + strconv.Itoa(worlds), uid: fmt.Sprintf("UID-%d", worlds)}
+	w := &world{TB: t, ctx: ctx, server: on, database: "w" + strconv.Itoa(worlds), uid: fmt.Sprintf("UID-%d", worlds)}
 	root, err := pgx.Connect(ctx, on.Postgres("postgres"))
 	require.NoError(t, err)
 	_, err = root.Exec(ctx, "CREATE DATABASE "+w.database)
