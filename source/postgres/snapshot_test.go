@@ -367,11 +367,10 @@ func TestSnapshotSaysWhatItWaitsFor(t *testing.T) {
 	require.Contains(t, fault.Detail, fmt.Sprint("process ", old.PgConn().PID()))
 	require.NotEmpty(t, fault.Cure)
 	// The slot that waits goes on, and the next reader has it.
+	require.Equal(t, "1", d.text(`SELECT count(*)::text FROM pg_replication_slots WHERE database = current_database()`))
 	_, err = old.Exec(t.Context(), "COMMIT")
 	require.NoError(t, err)
 	require.Len(t, rowsOf(t, all(t, s, changefeed.Whole())), 1)
-	require.Equal(t, "1", d.text(`SELECT count(*)::text FROM pg_replication_slots WHERE database = current_database()`))
-	require.NoError(t, s.Close())
 	require.Eventually(t, func() bool {
 		return d.text(`SELECT count(*)::text FROM pg_replication_slots WHERE database = current_database()`) == "0"
 	}, 10*time.Second, 10*time.Millisecond)

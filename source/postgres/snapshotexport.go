@@ -134,7 +134,8 @@ func (e *exporter) join(ctx context.Context) *export {
 	}
 	x := &export{made: make(chan struct{}), wake: make(chan struct{}, 1), users: 1}
 	e.current = x
-	e.group.Go(func() { e.run(x) })
+	life := e.life
+	e.group.Go(func() { e.run(life, x) })
 	return x
 }
 
@@ -161,15 +162,15 @@ func (x *export) notify() {
 }
 
 // run makes a snapshot and keeps it while it is used.
-func (e *exporter) run(x *export) {
-	c, err := e.make(x)
+func (e *exporter) run(ctx context.Context, x *export) {
+	c, err := e.make(ctx, x)
 	if err != nil {
 		x.err = err
 		e.spoil(x)
 		close(x.made)
 		return
 	}
-	defer c.goodbye(e.life)
+	defer c.goodbye(ctx)
 	e.logger.Info("snapshot begun", zap.Stringer("position", x.done))
 	e.mu.Lock()
 	x.since = time.Now()
@@ -191,7 +192,7 @@ func (e *exporter) run(x *export) {
 		}
 		select {
 		case <-x.wake:
-		case <-e.life.Done():
+		case <-ctx.Done():
 			return
 		case <-idleC:
 			if e.retire(x) {
@@ -210,8 +211,8 @@ func (e *exporter) retire(x *export) bool {
 }
 
 // make creates a slot that lives as long as its connection, with a snapshot that lives as long as nothing else is asked there.
-func (e *exporter) make(x *export) (*connection, error) {
-	ctx, cancel := context.WithTimeout(e.life, exportMax)
+func (e *exporter) make(ctx context.Context, x *export) (*connection, error) {
+	ctx, cancel := context.WithTimeout(ctx, exportMax)
 	defer cancel()
 	c, err := e.open(ctx, map[string]string{
 		"replication": "database", "statement_timeout": "0", "idle_in_transaction_session_timeout": "0",
