@@ -122,7 +122,7 @@ func (e *exporter) await(ctx context.Context, x *export, say func(string)) error
 }
 
 // join makes the caller a user of the current snapshot, or of a new one.
-func (e *exporter) join(ctx context.Context) *export {
+func (e *exporter) join(ctx context.Context) *export { //nolint:contextcheck // a snapshot outlives who asks for it first
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.life == nil {
