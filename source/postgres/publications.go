@@ -68,7 +68,7 @@ func (s *Source) revise(now publications, tables []listed) revision {
 	}
 	wanted := make(map[uint32]bool, len(tables))
 	change := func(publication, what, schema, name string) {
-		out.alter = append(out.alter, "ALTER PUBLICATION "+publication+" "+what+" TABLE "+quoteTable(schema, name))
+		out.alter = append(out.alter, "ALTER PUBLICATION "+publication+" "+what+" TABLE ONLY "+quoteTable(schema, name))
 	}
 	for _, table := range tables {
 		wanted[table.oid] = true
@@ -123,7 +123,7 @@ func (s *Source) publicationFor(table listed) string {
 func (s *Source) add(tables []listed) []string {
 	var out []string
 	for _, table := range tables {
-		out = append(out, "ALTER PUBLICATION "+s.publicationFor(table)+" ADD TABLE "+quoteTable(table.schema, table.name))
+		out = append(out, "ALTER PUBLICATION "+s.publicationFor(table)+" ADD TABLE ONLY "+quoteTable(table.schema, table.name))
 	}
 	return out
 }

@@ -32,13 +32,18 @@ const (
 // snapshots are what the readers of one source share.
 type snapshots struct {
 	*exporter
-	limiter *rate.Limiter // nil: as fast as possible
-	lanes   *semaphore.Weighted
-	keyless *semaphore.Weighted
+	limiter    *rate.Limiter // nil: as fast as possible
+	lanes      *semaphore.Weighted
+	keyless    *semaphore.Weighted
+	partRows   int64
+	keylessMax int // bytes
 }
 
 func newSnapshots(of *Source) *snapshots {
-	s := &snapshots{exporter: newExporter(of), lanes: semaphore.NewWeighted(lanesMax - 1), keyless: semaphore.NewWeighted(1)}
+	s := &snapshots{
+		exporter: newExporter(of), lanes: semaphore.NewWeighted(lanesMax - 1), keyless: semaphore.NewWeighted(1),
+		partRows: partRows, keylessMax: keylessBytesMax,
+	}
 	if of.snapshotRate > 0 {
 		s.limiter = rate.NewLimiter(rate.Limit(of.snapshotRate), max(of.snapshotRate, of.snapshotChunk))
 	}
@@ -100,6 +105,7 @@ type snapshotReader struct {
 var (
 	_ source.Reader      = (*snapshotReader)(nil)
 	_ source.Progressing = (*snapshotReader)(nil)
+	_ source.Waiting     = (*snapshotReader)(nil)
 )
 
 // Progress says how far the snapshot is.

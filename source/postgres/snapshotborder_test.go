@@ -100,7 +100,7 @@ func TestPlanCoversWhatItIsMadeOf(t *testing.T) {
 			}
 			found[part.table.relation.Name]++
 			require.True(t, part.table.span().Encloses(part.span))
-			if by, n := part.cutting(); n > 1 {
+			if by, n := part.cutting(partRows); n > 1 {
 				require.Equal(t, "id", by.Name)
 				var inner []changefeed.Span
 				for _, piece := range part.cut(evenly(1, 3_000_000, n)) {

@@ -23,6 +23,7 @@ type pages struct {
 	index   uint32 // of the next row
 	rowsMax int
 	bytes   int // a page is meant to hold so many
+	most    int // bytes of a page that can't be ended
 	give    func(source.Event) error
 
 	name    string
@@ -35,7 +36,7 @@ type pages struct {
 }
 
 func newPages(of *part, at change.Position, settings *snapshots, bytes int, give func(source.Event) error) *pages {
-	p := &pages{part: of, at: at, rowsMax: settings.snapshotChunk, bytes: bytes, give: give, start: of.span.Start}
+	p := &pages{part: of, at: at, rowsMax: settings.snapshotChunk, bytes: bytes, most: settings.keylessMax, give: give, start: of.span.Start}
 	p.name, p.prefix = of.table.relation.String(), of.table.span().Start
 	p.keyMax = len(keyColumns(of.table.relation))
 	return p
@@ -65,7 +66,7 @@ func (p *pages) add(values [][]byte) error {
 // makeRoom ends a page that is full.
 func (p *pages) makeRoom() error {
 	if p.keyMax == 0 {
-		if p.size > keylessBytesMax {
+		if p.size > p.most {
 			return p.tooLarge()
 		}
 		return nil
@@ -80,7 +81,7 @@ func (p *pages) makeRoom() error {
 func (p *pages) tooLarge() error {
 	return &changefeed.Fault{
 		Code: changefeed.CodeSourceUnreachable, Field: "table", Value: p.name, Permanent: true,
-		Detail: fmt.Sprintf("has no key and more rows than a snapshot takes of such a table, which is %d MiB", keylessBytesMax>>20),
+		Detail: fmt.Sprintf("has no key and more rows than a snapshot takes of such a table, which is %d MiB", p.most>>20),
 		Cure:   "add a primary key, or REPLICA IDENTITY USING INDEX of a unique index over columns that are NOT NULL; or leave the table out",
 	}
 }

@@ -79,16 +79,16 @@ func partOf(of *table, span changefeed.Span) part {
 	}
 }
 
-// cutting returns by which column a part can be cut into several, and into how many it should be.
-func (p *part) cutting() (by change.Column, count int) {
-	if p.table == nil || p.rows < 2*partRows {
+// cutting returns by which column a part can be cut into several of so many rows, and into how many.
+func (p *part) cutting(rows int64) (by change.Column, count int) {
+	if p.table == nil || p.rows < 2*rows {
 		return change.Column{}, 1
 	}
 	key := keyColumns(p.table.relation)
 	if len(key) == 0 || key[0].Kind != change.KindInt {
 		return change.Column{}, 1
 	}
-	return key[0], int(min(p.rows/partRows, partsMax))
+	return key[0], int(min(p.rows/rows, partsMax))
 }
 
 // cut cuts a part where the first column of the key has these values.

@@ -85,7 +85,7 @@ func (r *run) plan(ctx context.Context, c *connection) (count int, err error) {
 		return 0, err
 	}
 	for _, part := range plan(r.todo, tables) {
-		if by, n := part.cutting(); n > 1 {
+		if by, n := part.cutting(r.source.partRows); n > 1 {
 			values, err := cuts(ctx, c, part.table, by.Name, n)
 			if err != nil {
 				return 0, fmt.Errorf("cut %s: %w", part.table.relation, err)
