@@ -55,6 +55,13 @@ func openPages(t *testing.T, s *postgres.Source, spans ...changefeed.Span) sourc
 	return reader
 }
 
+// prepare has the changefeed begin at the server: only tables that are published then are in a snapshot.
+func (w *world) prepare() {
+	w.Helper()
+	_, err := w.open(way{}).Prepare(w.ctx, false)
+	require.NoError(w, err)
+}
+
 // paged opens a source whose pages have so many rows.
 func (w *world) paged(rows string) *postgres.Source {
 	w.Helper()
@@ -131,6 +138,8 @@ func TestSnapshotHoldsEveryRowOnce(t *testing.T) {
 		CREATE TABLE history (n int, note text);
 		INSERT INTO history SELECT i, 'same' FROM generate_series(1, 100) i;
 		CREATE TABLE empty (id int PRIMARY KEY); CREATE TABLE "Odd; na.me:%" ("a""b" int PRIMARY KEY); INSERT INTO "Odd; na.me:%" VALUES (1)`)
+	d.prepare()
+	d.exec(`CREATE TABLE later (id int PRIMARY KEY); INSERT INTO later VALUES (1)`) // it comes through the log
 	events := all(t, d.paged("7"), changefeed.Whole())
 	counts := make(map[string]int)
 	for _, event := range events {
@@ -168,6 +177,7 @@ func TestSnapshotOfAnyPart(t *testing.T) {
 		CREATE TABLE g (id inet, at timestamptz, PRIMARY KEY (id, at));
 		INSERT INTO g SELECT ('10.0.0.' || i)::inet, '2020-01-01'::timestamptz + i * interval '1 s 1 ms' FROM generate_series(1, 30) i;
 		INSERT INTO g VALUES ('10.0.0.0/8', 'infinity'), ('10.0.0.0/8', '-infinity'), ('::1', '0044-03-15 BC')`)
+	d.prepare()
 	s := d.paged("5")
 	everything := rowsOf(t, all(t, s, changefeed.Whole()))
 	require.Len(t, everything, 100+31+60+40+40+4+33)
@@ -205,6 +215,7 @@ func TestSnapshotUnderWrites(t *testing.T) {
 	d := newWorld(t)
 	d.exec(`CREATE TABLE a (id int PRIMARY KEY, v int); INSERT INTO a SELECT i, 0 FROM generate_series(1, 5000) i;
 		CREATE TABLE sum (id int PRIMARY KEY, total int); INSERT INTO sum VALUES (1, 0)`)
+	d.prepare()
 	stop := make(chan struct{})
 	var group sync.WaitGroup
 	for i := range 3 {
@@ -253,6 +264,7 @@ func TestSnapshotUnderWrites(t *testing.T) {
 func TestSnapshotIsResumedWithAnother(t *testing.T) {
 	d := newWorld(t)
 	d.exec(`CREATE TABLE a (id int PRIMARY KEY, v int); INSERT INTO a SELECT i, 0 FROM generate_series(1, 500) i`)
+	d.prepare()
 	s := d.paged("50")
 	reader := openPages(t, s, changefeed.Whole())
 	var events []source.Event
@@ -290,6 +302,7 @@ func TestSnapshotOfTablesThatChange(t *testing.T) {
 			d := newWorld(t)
 			d.exec(`CREATE TABLE a (id int PRIMARY KEY, v int); INSERT INTO a SELECT i, 0 FROM generate_series(1, 100) i;
 				CREATE TABLE z (id int PRIMARY KEY, v int, w int); INSERT INTO z SELECT i, 1, 2 FROM generate_series(1, 100) i`)
+			d.prepare()
 			s := d.paged("10")
 			s.OneLane()
 			reader := openPages(t, s, changefeed.Whole())
@@ -328,6 +341,7 @@ func TestSnapshotOverCutConnections(t *testing.T) {
 	d := newWorld(t)
 	d.exec(`CREATE TABLE a (id int PRIMARY KEY, v text); INSERT INTO a SELECT i, repeat('x', 500) FROM generate_series(1, 60000) i;
 		CREATE TABLE b (id text PRIMARY KEY, v text); INSERT INTO b SELECT i, repeat('x', 500) FROM generate_series(1, 60000) i; ANALYZE`)
+	d.prepare()
 	s := d.paged("1000")
 	reader := openPages(t, s, changefeed.Whole())
 	defer func() { require.NoError(t, reader.Close()) }()
@@ -353,6 +367,7 @@ func TestSnapshotOverCutConnections(t *testing.T) {
 func TestSnapshotSaysWhatItWaitsFor(t *testing.T) {
 	d := newWorld(t)
 	d.exec(`CREATE TABLE a (id int PRIMARY KEY)`)
+	d.prepare()
 	old := d.connect()
 	_, err := old.Exec(t.Context(), "BEGIN; INSERT INTO a VALUES (1)")
 	require.NoError(t, err)
@@ -367,11 +382,11 @@ func TestSnapshotSaysWhatItWaitsFor(t *testing.T) {
 	require.Contains(t, fault.Detail, fmt.Sprint("process ", old.PgConn().PID()))
 	require.NotEmpty(t, fault.Cure)
 	// The slot that waits goes on, and the next reader has it.
-	require.Equal(t, "1", d.text(`SELECT count(*)::text FROM pg_replication_slots WHERE database = current_database()`))
+	require.Equal(t, "1", d.text(`SELECT count(*)::text FROM pg_replication_slots WHERE database = current_database() AND temporary`))
 	_, err = old.Exec(t.Context(), "COMMIT")
 	require.NoError(t, err)
 	require.Len(t, rowsOf(t, all(t, s, changefeed.Whole())), 1)
 	require.Eventually(t, func() bool {
-		return d.text(`SELECT count(*)::text FROM pg_replication_slots WHERE database = current_database()`) == "0"
+		return d.text(`SELECT count(*)::text FROM pg_replication_slots WHERE database = current_database() AND temporary`) == "0"
 	}, 10*time.Second, 10*time.Millisecond)
 }

@@ -32,6 +32,7 @@ func BenchmarkSnapshot(b *testing.B) {
 			w.exec("CREATE TABLE t (" + table + ", bid int, balance int, note text, at timestamptz)")
 			w.exec("INSERT INTO t SELECT i, i % 100, -i, 'some text of row ' || i, now() FROM generate_series(1, $1::int) i", benchRows)
 			w.exec("VACUUM ANALYZE t")
+			w.prepare()
 			b.Run("psql", func(b *testing.B) {
 				for b.Loop() {
 					out, err := exec.CommandContext(b.Context(), "psql", server.Postgres(w.database), "-c", "COPY t TO STDOUT", "-o", "/dev/null").CombinedOutput()

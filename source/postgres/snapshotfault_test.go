@@ -43,6 +43,7 @@ func TestSnapshotNamesTheRightThatIsMissing(t *testing.T) {
 	role := "reader_" + w.database
 	w.exec(`CREATE ROLE ` + role + ` LOGIN REPLICATION; CREATE TABLE a (id int PRIMARY KEY); CREATE TABLE "B b" (id int PRIMARY KEY); INSERT INTO "B b" VALUES (1);
 		GRANT SELECT ON a TO ` + role)
+	w.prepare()
 	from := w.open(way{user: role})
 	fault := faultOf(t, from)
 	require.Equal(t, changefeed.CodeSourceUnreachable, fault.Code)
@@ -59,6 +60,7 @@ func TestSnapshotNamesTheRightThatIsMissing(t *testing.T) {
 func TestATableWithoutAKeyIsBounded(t *testing.T) {
 	w := newWorld(t)
 	w.exec(`CREATE TABLE history (n int); INSERT INTO history SELECT generate_series(1, 100)`)
+	w.prepare()
 	from := w.open(way{})
 	from.SmallWholes(10_000)
 	fault := faultOf(t, from)
@@ -68,11 +70,13 @@ func TestATableWithoutAKeyIsBounded(t *testing.T) {
 }
 
 func TestASnapshotNeedsASlot(t *testing.T) {
-	small, err := dbtest.StartPostgres("wal_level=logical", "max_replication_slots=1")
+	small, err := dbtest.StartPostgres("wal_level=logical", "max_replication_slots=2")
 	require.NoError(t, err)
 	defer small.Close()
-	t.Run("on a server with one", func(t *testing.T) {
+	t.Run("on a server with two", func(t *testing.T) {
 		w := newWorldOn(t, small)
+		w.exec(`CREATE TABLE a (id int PRIMARY KEY)`)
+		w.prepare()
 		w.exec(`SELECT pg_create_logical_replication_slot('other', 'pgoutput')`)
 		from := w.open(way{})
 		fault := faultOf(t, from)
@@ -87,6 +91,7 @@ func TestASnapshotNeedsASlot(t *testing.T) {
 func TestReadersShareASnapshot(t *testing.T) {
 	w := newWorld(t)
 	w.exec(`CREATE TABLE a (id int PRIMARY KEY); INSERT INTO a SELECT generate_series(1, 400)`)
+	w.prepare()
 	from := w.paged("10")
 	spans := changefeed.Whole().SplitAt([]byte("public.a:0000000000000000100"), []byte("public.a:0000000000000000200"), []byte("public.a:0000000000000000300"))
 	var group sync.WaitGroup
@@ -115,7 +120,7 @@ func TestReadersShareASnapshot(t *testing.T) {
 	for range spans {
 		<-started
 	}
-	slots := w.text(`SELECT count(*)::text FROM pg_replication_slots WHERE database = current_database()`)
+	slots := w.text(`SELECT count(*)::text FROM pg_replication_slots WHERE database = current_database() AND temporary`)
 	named := w.text(`SELECT count(*)::text FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'fencerow default/orders snapshot'`)
 	close(counted)
 	group.Wait()
@@ -131,6 +136,7 @@ func TestLanesReadPartsOfATable(t *testing.T) {
 			w := newWorld(t)
 			w.exec(`CREATE TABLE a (id bigint, n int, PRIMARY KEY (id, n)); INSERT INTO a SELECT i * 1000003, j FROM generate_series(-300, 300) i, generate_series(1, 3) j`)
 			w.exec(after)
+			w.prepare()
 			from := w.paged("50")
 			from.SmallParts(100)
 			reader := openPages(t, from, changefeed.Whole())

@@ -129,15 +129,22 @@ var (
 	storedNow  = fmt.Sprintf(storedSQL, "pg_relation_filenode(l.oid)") //nolint:gochecknoglobals // read only
 )
 
-// tables returns the tables that are followed, as the transaction sees them.
+// tables returns the tables whose changes are published, as the transaction sees them. One that joins after it comes through the
+// log with all its rows, so here it must not come too.
 func (s *snapshots) tables(ctx context.Context, c *connection) ([]*table, error) {
 	found, err := s.candidates(ctx, c)
-	if err != nil || len(found) == 0 {
+	if err != nil {
 		return nil, err
 	}
-	oids := make([]uint32, len(found))
-	for i, one := range found {
-		oids[i] = one.oid
+	published, err := s.publications(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	var oids []uint32
+	for _, one := range found {
+		if published.members[one.oid] != nil {
+			oids = append(oids, one.oid)
+		}
 	}
 	described, err := describe(ctx, c, oids...)
 	if err != nil {
