@@ -60,6 +60,48 @@ func parseTarget(text string) targetType {
 	return targetType{name: found[1], first: number(found[2]), second: number(found[3]), unsigned: found[4] != ""}
 }
 
+// isTarget reports whether a type is one that only a target tells of.
+func isTarget(text string) bool {
+	return strings.Contains(text, " COLLATE ") || targetOnly.MatchString(text)
+}
+
+var targetOnly = regexp.MustCompile(`^(?:(?:tiny|medium)int|int|decimal|double|float|datetime|timestamp|time|year|(?:var)?binary|[a-z]*blob)(?:\([\d,]+\))?(?: unsigned)?$` +
+	`|^(?:small|big)int(?:\(\d+\)| unsigned)`)
+
+// asSource returns a column of a source that has the values which one of a target can have, for comparing two of a target.
+func asSource(column change.Column) change.Column {
+	if !isTarget(column.Type) {
+		return column
+	}
+	t := parseTarget(column.Type)
+	digits := "(" + strconv.Itoa(t.first) + ")"
+	switch t.name {
+	case "tinyint", "smallint":
+		column.Type, column.Kind = "smallint", change.KindInt
+	case "mediumint", "int":
+		column.Type, column.Kind = "integer", change.KindInt
+	case "bigint":
+		column.Type, column.Kind = "bigint", change.KindInt
+	case "decimal":
+		column.Type = "numeric(" + strconv.Itoa(t.first) + "," + strconv.Itoa(t.second) + ")"
+	case "float", "double":
+		column.Type, column.Kind = "double precision", change.KindFloat
+	case "datetime", "timestamp":
+		column.Type = "timestamp" + digits + " without time zone"
+	case "time":
+		column.Type = "time" + digits + " without time zone"
+	case "char", "varchar":
+		column.Type = "character varying" + digits
+	case "tinytext", "text", "mediumtext", "longtext":
+		column.Type = "text"
+	default:
+		if _, isBytes := bytesLimit(t); isBytes {
+			column.Type, column.Kind = "bytea", change.KindBytes
+		}
+	}
+	return column
+}
+
 // writerOf returns how cells of a column are written into one of the target, or an error if none of them fits there.
 func writerOf(column *change.Column, target string) (cellWriter, error) {
 	from, to := parseType(column.Type), parseTarget(target)

@@ -131,5 +131,6 @@ func (d dialect) Grants(table string) string {
 	}
 	const rights = "SELECT, INSERT, UPDATE, DELETE"
 	return on(rights, "fencerow_heads") + on(rights, "fencerow_claims") + on(rights, "fencerow_targets") + on(rights, "fencerow_syncs") +
+		on(rights, "fencerow_tables") +
 		on(rights, d.Quote(table)) + "to let it create them instead: " + on("CREATE", "*")
 }

@@ -53,7 +53,8 @@ func configure(config Config) (sqlsink.Config, error) {
 	}
 	return sqlsink.Config{
 		Open:    func(ctx context.Context, name string) (sqlsink.Session, error) { return open(ctx, config, name) },
-		Dialect: dialect{user: config.URI.User, database: string(config.URI.Path)}, Layout: config.Layout, Settings: settings,
+		Dialect: dialect{user: config.URI.User, database: string(config.URI.Path)}, Tables: tables{}, Layout: config.Layout,
+		Settings: settings,
 		Name:     config.URI.String(),
 		Identity: config.Identity, Logger: config.Logger,
 	}, nil
@@ -75,12 +76,22 @@ func check(config Config) (sqlsink.Settings, error) {
 	case uri.User == "":
 		return sqlsink.Settings{}, refuse("sink", uri.String(), "names no user", "write mysql://user:${env:NAME}@host:port/database")
 	}
+	if own := string(config.URI.Path); namesDatabase(config.Options["rename"], own) {
+		return sqlsink.Settings{}, refuse("options.rename", fmt.Sprintf("%.200q", config.Options["rename"]), "names the database of the URI",
+			"leave it out: public.a:b is the table b of "+own)
+	}
 	settings, err := sqlsink.ParseSettings(config.Options, config.Layout)
 	if err == nil && strings.Contains(settings.Table, ".") {
 		return sqlsink.Settings{}, refuse("options.table", fmt.Sprintf("%.200q", settings.Table), "names a database of its own",
 			"name the database in the URI, and the table alone here")
 	}
 	return settings, err
+}
+
+// namesDatabase reports whether tables go to a database by its name. With and without the name of the URI's own, one table would
+// have two names.
+func namesDatabase(rename, database string) bool {
+	return strings.Contains(rename, ":"+database+".") || strings.Contains(rename, `:"`+database+`".`)
 }
 
 // open connects to the first host that takes writes.

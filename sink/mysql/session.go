@@ -45,7 +45,8 @@ type conn interface {
 type session struct {
 	conn    conn
 	backend string
-	message int // how many bytes of statements go in one message
+	message int  // how many bytes of statements go in one message
+	open    bool // a transaction is
 }
 
 var _ sqlsink.Session = (*session)(nil)
@@ -90,7 +91,8 @@ func (s *session) settle(ctx context.Context) error {
 		return fmt.Errorf("mysql: max_allowed_packet: %w", err)
 	}
 	s.message = min(packet/2, messageMax)
-	settings := "SET SESSION innodb_lock_wait_timeout = " + seconds(lockMax) + ", transaction_isolation = 'READ-COMMITTED', autocommit = 1" +
+	settings := "SET SESSION innodb_lock_wait_timeout = " + seconds(lockMax) + ", lock_wait_timeout = " + seconds(lockMax) +
+		", transaction_isolation = 'READ-COMMITTED', autocommit = 1" +
 		", time_zone = '+00:00', sql_mode = '" + strict + "'"
 	if strings.Contains(server[0], "MariaDB") {
 		settings = strings.Replace(settings, "transaction_isolation", "tx_isolation", 1)
@@ -120,7 +122,7 @@ func (s *session) Do(ctx context.Context, statements ...sqlsink.Statement) ([]sq
 		n := together(statements, s.message)
 		affected, err := s.exec(ctx, statements[:n])
 		if err != nil {
-			return nil, refusal(err, len(out))
+			return nil, s.locate(ctx, statements[:n], refusal(err, len(out)))
 		}
 		if statements[n-1].One && affected[len(affected)-1] != 1 { // fence:F23 mysql
 			return nil, sqlsink.ErrNotOne
@@ -132,6 +134,27 @@ func (s *session) Do(ctx context.Context, statements ...sqlsink.Statement) ([]sq
 	}
 	return out, nil
 }
+
+// locate finds out which of the statements of a message is refused, by doing them anew one by one: the server does not say. Where it
+// can't, because the server ended the transaction or did not answer, it is the first as far as anybody knows.
+func (s *session) locate(ctx context.Context, statements []sqlsink.Statement, err error) error {
+	refused, ok := errors.AsType[*sqlsink.Refused](err)
+	if !ok || !s.open || len(statements) < 2 {
+		return err
+	}
+	if _, failed := s.exec(ctx, []sqlsink.Statement{{Text: "ROLLBACK TO " + savepoint}}); failed != nil {
+		return err
+	}
+	for i := range statements {
+		if _, again := s.exec(ctx, statements[i:i+1]); again != nil {
+			return refusal(again, refused.Statement+i)
+		}
+	}
+	return err
+}
+
+// savepoint is where a message begins.
+const savepoint = "fencerow"
 
 // touched refuses a transaction in which a statement did not find the rows that it is about.
 func touched(statements []sqlsink.Statement, affected []int64, before int) error {
@@ -174,11 +197,15 @@ func (s *session) exec(ctx context.Context, statements []sqlsink.Statement) ([]i
 		args = appendArgs(args, statement.Args)
 	}
 	// Neither server can be asked to watch over transactions alone, but both do for connections.
-	switch texts[0] {
-	case "BEGIN":
+	switch {
+	case texts[0] == "BEGIN":
 		texts = append([]string{waits(idleMax)}, texts...)
-	case "ROLLBACK":
+		s.open = true
+	case texts[0] == "ROLLBACK":
 		texts = append([]string{waits(restMax)}, texts...)
+		s.open = false
+	case s.open && len(texts) > 1:
+		texts = append([]string{"SAVEPOINT " + savepoint}, texts...)
 	}
 	result, err := s.conn.ExecContext(ctx, strings.Join(texts, "; "), args)
 	if err != nil {
@@ -241,6 +268,7 @@ func (s *session) Commit(ctx context.Context, statements ...sqlsink.Statement) e
 			return err
 		}
 	}
+	s.open = false
 	_, err := s.conn.ExecContext(ctx, "COMMIT; "+waits(restMax), nil)
 	if err == nil {
 		return nil

@@ -159,7 +159,7 @@ func (x *target) config(t testing.TB, as sink.Identity, way sqltest.Way) mysql.C
 	uri, err := endpoint.Parse(fmt.Sprintf("mysql://%s@%s/%s",
 		cmp.Or(way.User, server.User), cmp.Or(way.Host, server.Host), x.database), endpoint.Policy{Field: "sink"})
 	require.NoError(t, err)
-	return mysql.Config{URI: uri, Options: way.Options, Identity: as}
+	return mysql.Config{URI: uri, Options: way.Options, Identity: as, Layout: way.Layout}
 }
 
 func (x *target) Open(t testing.TB, as sink.Identity) sink.Sink {

@@ -62,8 +62,9 @@ func (tables) ReadUnique(name sqlsink.TableName) sqlsink.Statement {
 // TypeOf implements [sqlsink.Tables].
 func (tables) TypeOf(column change.Column) string { return columnTypes([]change.Column{column})[0] }
 
-// Holds implements [sqlsink.Tables].
+// Holds implements [sqlsink.Tables]. The column may also be one of a target.
 func (tables) Holds(column change.Column, target sqlsink.TableColumn) bool {
+	column = asSource(column)
 	if _, err := writerOf(&column, target.Type); err != nil {
 		return false
 	}
@@ -158,7 +159,12 @@ func (x tables) Alter(name sqlsink.TableName, alteration sqlsink.Alteration) str
 		return alter + "DROP COLUMN " + quote(alteration.Name)
 	case sqlsink.AlterRename:
 		return alter + "RENAME COLUMN " + quote(alteration.Name) + " TO " + quote(alteration.Columns[0].Name)
-	case sqlsink.AlterType, sqlsink.AlterNull:
+	case sqlsink.AlterNull:
+		if column := alteration.Columns[0]; isTarget(column.Type) {
+			return alter + "MODIFY COLUMN " + quote(alteration.Name) + " " + column.Type + " NULL"
+		}
+		return alter + "MODIFY COLUMN " + quote(alteration.Name) + " " + definition(&alteration.Columns[0], types[0])
+	case sqlsink.AlterType:
 		return alter + "MODIFY COLUMN " + quote(alteration.Name) + " " + definition(&alteration.Columns[0], types[0])
 	case sqlsink.AlterKey:
 		return alter + "MODIFY COLUMN " + strings.Join(defined(alteration.Columns, types), ", MODIFY COLUMN ") + ", ADD " + primaryKey(alteration.Columns)
