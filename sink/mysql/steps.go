@@ -31,6 +31,9 @@ func (x tables) Write(step sqlsink.Step) ([]sqlsink.Statement, error) {
 	case sqlsink.StepUpsert:
 		return s.insert(s.over())
 	case sqlsink.StepUpdate:
+		if on, can := s.joined(); can && len(step.Rows) > 1 {
+			return s.updateMany(on)
+		}
 		return s.updates(" = ", "")
 	case sqlsink.StepDelete:
 		return s.deletes()

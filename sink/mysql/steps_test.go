@@ -252,6 +252,41 @@ func TestAnUpsertKeepsToItsKey(t *testing.T) {
 	require.Equal(t, []string{"1|11", "2|20"}, x.rows(t))
 }
 
+// Updates of many rows go in one statement, whatever the key and the values are.
+func TestManyRowsAreUpdated(t *testing.T) {
+	key := map[string][]string{
+		"integer": {"1", "2", "3"}, "text": {"a", "A", "a "}, "bytea": {`\x00`, `\x6127`, `\xff`}, "date": {"2024-01-01", "2024-01-02", "2024-01-03"},
+		"timestamp with time zone": {"2024-01-01 00:00:00+00", "2024-01-01 00:00:00.5+00", "2024-01-02 00:00:00+00"},
+		"uuid":                     {"00eebc99-9c0b-4ef8-bb6d-6bb9bd380a11", "10eebc99-9c0b-4ef8-bb6d-6bb9bd380a11", "20eebc99-9c0b-4ef8-bb6d-6bb9bd380a11"},
+		"numeric(10,2)":            {"1.00", "1.50", "2.00"},
+	}
+	for typed, keys := range key {
+		t.Run(typed, func(t *testing.T) {
+			column := change.Column{Name: "k", Type: typed, Key: 1}
+			switch typed {
+			case "integer":
+				column.Kind = change.KindInt
+			case "bytea":
+				column.Kind = change.KindBytes
+			}
+			x := newRows(t, column, change.Column{Name: "d", Type: "numeric", Null: true}, change.Column{Name: "n", Type: "bigint", Kind: change.KindInt, Null: true}, text("v", 0))
+			wide := strings.Repeat("9", 35) + "." + strings.Repeat("9", 30)
+			x.write(t, x.step(sqlsink.StepInsert, row(keys[0], "1", "1", "x"), row(keys[1], "2", "2", "NULL"), row(keys[2], "3", "3", "z")))
+			step := x.step(sqlsink.StepUpdate, row(keys[0], wide, "-9223372036854775808", "it's"), row(keys[1], "NULL", "9223372036854775807", "NULL"), row(keys[2], "0.5", "NULL", ""))
+			step.Columns = step.Columns[1:]
+			statements, err := mysql.Tables().Write(step)
+			require.NoError(t, err)
+			require.Len(t, statements, 1)
+			x.write(t, step)
+			zeros := "0.5" + strings.Repeat("0", 29)
+			require.ElementsMatch(t, []string{wide + "|-9223372036854775808|it's", "NULL|9223372036854775807|NULL", zeros + "|NULL|"},
+				x.strings(t, "SELECT CONCAT_WS('|', COALESCE(d, 'NULL'), COALESCE(n, 'NULL'), COALESCE(v, 'NULL')) FROM "+mysql.Tables().Full(x.table.Name)))
+			x.write(t, x.step(sqlsink.StepDelete, row(keys[0], "1", "1", "x")))
+			requireReason(t, x.try(t, step), sqlsink.RefusedGone)
+		})
+	}
+}
+
 // Rows without a key are equal only in every byte, and of equal ones one is meant.
 func TestStepsOfRowsWithoutKey(t *testing.T) {
 	x := newRows(t, text("a", 0), number("b", 0))
