@@ -216,6 +216,12 @@ func TestLoops(t *testing.T) {
 	require.False(t, refused(CheckSink(uri("/b/"), here, same)))
 	require.False(t, refused(CheckSink(URI{Scheme: File}, here, same)))
 	require.False(t, refused(CheckLoop(uri("/a/"), URI{Scheme: File}, here, here)))
+	shop, copied := URI{Scheme: Postgres, Path: []byte("shop")}, URI{Scheme: Postgres, Path: []byte("copied")}
+	asked := Store{ClusterID: "7/1", Hosts: here.Hosts} // the source alone says which server it is
+	require.True(t, refused(CheckLoop(shop, shop, asked, Store{Hosts: here.Hosts})))
+	require.False(t, refused(CheckLoop(shop, shop, asked, Store{Hosts: []string{"elsewhere:5432"}})))
+	require.False(t, refused(CheckLoop(shop, copied, asked, Store{Hosts: here.Hosts})))
+	require.False(t, refused(CheckLoop(shop, URI{Scheme: MySQL, Path: []byte("shop")}, asked, Store{Hosts: here.Hosts})))
 }
 
 func TestClusterIDsDecideBeforeHosts(t *testing.T) {

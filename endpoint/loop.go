@@ -1,6 +1,7 @@
 package endpoint
 
 import (
+	"bytes"
 	"fmt"
 	"net"
 	"slices"
@@ -87,8 +88,11 @@ func CheckSink(sink URI, store, control Store) error {
 	return nil
 }
 
-// CheckLoop refuses an etcd sink that writes into its own source, be it data or claims.
+// CheckLoop refuses a sink that writes into its own source, be it data or claims: an etcd, or a database of a PostgreSQL.
 func CheckLoop(source, sink URI, sourceStore, sinkStore Store) error {
+	if source.Scheme == Postgres && sink.Scheme == Postgres && bytes.Equal(source.Path, sink.Path) && sourceStore.Same(sinkStore) {
+		return loopFault("sink", sink, "is the database that the source reads", "choose another database")
+	}
 	if source.Scheme != Etcd || sink.Scheme != Etcd || !sourceStore.Same(sinkStore) {
 		return nil
 	}

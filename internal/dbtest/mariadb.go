@@ -30,6 +30,7 @@ func StartMariaDBAt(ip string, settings ...string) (*Server, error) {
 		small := []string{
 			"--innodb-buffer-pool-size=64M", "--innodb-log-file-size=32M", "--innodb-flush-log-at-trx-commit=0",
 			"--innodb-flush-method=nosync", "--innodb-doublewrite=0",
+			"--tmpdir=" + at.dir, // its files there are named by the process's number, which another namespace has too
 		}
 		args := append([]string{
 			"--no-defaults", "--datadir=" + data, "--auth-root-authentication-method=normal", "--skip-test-db", "--skip-name-resolve",
@@ -70,7 +71,7 @@ func StartMariaDBAt(ip string, settings ...string) (*Server, error) {
 }
 
 // anyRoot lets root in from every address.
-const anyRoot = "CREATE USER IF NOT EXISTS root@'%'; GRANT ALL PRIVILEGES ON *.* TO root@'%' WITH GRANT OPTION;\n"
+const anyRoot = "CREATE USER IF NOT EXISTS root@'%';\nGRANT ALL PRIVILEGES ON *.* TO root@'%' WITH GRANT OPTION;\n"
 
 // MariaDB returns the name of a database as the driver takes it; several statements may go together.
 func (s *Server) MariaDB(database string) string {
