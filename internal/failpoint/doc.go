@@ -10,8 +10,8 @@ package failpoint
 
 // Points, by what is about to happen there.
 const (
-	// Txn is hit before a transaction is handed to etcd's client, after everything was checked that is checked before.
-	// Its detail names what it compares and puts.
+	// Txn is hit before a transaction is handed to etcd's client, or what is left of one to a database's, after everything was
+	// checked that is checked before. Its detail names what it compares and puts; in a database, what it is for, and the changefeed.
 	Txn = "txn"
 	// Start is hit by the goroutine of a maintainer before its first step. Its detail is the changefeed.
 	Start = "start"

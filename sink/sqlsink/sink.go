@@ -124,11 +124,13 @@ func (s *Sink) shown(doing string, err error) error {
 // commit does what is left to do in a transaction, and ends it. An answer that is lost is [fence.ErrUnknown].
 func (s *Sink) commit(ctx context.Context, session Session, doing string, statements ...Statement) error {
 	if failpoint.On {
-		if _, err := session.Do(ctx, statements...); err != nil { // who is held there has everything done but the commit
+		detail := func() string { return doing + " of " + s.config.Identity.Changefeed.String() }
+		ctx = failpoint.Hold(ctx, failpoint.Txn, detail)
+		if _, err := session.Do(ctx, statements...); err != nil { // who is held at the commit has everything else done
 			return err
 		}
 		statements = nil
-		ctx = failpoint.Hold(ctx, failpoint.Commit, func() string { return doing + " of " + s.config.Identity.Changefeed.String() })
+		ctx = failpoint.Hold(ctx, failpoint.Commit, detail)
 	}
 	err := session.Commit(ctx, statements...)
 	if _, refused := errors.AsType[*Refused](err); err == nil || refused || errors.Is(err, ErrNotOne) {
