@@ -125,6 +125,7 @@ func (w *world) inject(p plan) (out outcome) {
 	switch {
 	case err != nil:
 		out.problem = err.Error()
+		w.tell(now)
 	case lookErr != nil:
 		out.problem = lookErr.Error()
 	case effect != nil:
@@ -140,6 +141,17 @@ func (w *world) inject(p plan) (out outcome) {
 	victim.Orders.Drop()
 	victim.AwaitReady()
 	return out
+}
+
+// tell logs what is known of a cluster that does not go on.
+func (w *world) tell(now []seen) {
+	w.t.Helper()
+	for i, one := range now {
+		w.t.Logf("%s: %+v", w.feeds[i].name, one)
+	}
+	for _, n := range w.nodes {
+		w.t.Logf("--- %s ---\n%s", n.Name, n.Output.Last(40))
+	}
 }
 
 // holdLimit bounds how long is waited until the victim has a transaction on its way. It may run no span.

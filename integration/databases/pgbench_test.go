@@ -13,7 +13,7 @@ import (
 )
 
 // rate is how many transactions a second pgbench makes: enough that one is always on its way.
-const rate = 100
+const rate = 60
 
 // byTable splits pgbench's tables into spans of their own, so that several nodes run dispatchers of one changefeed.
 var byTable = map[string]string{"split_keys": "public.pgbench_branches:,public.pgbench_history:,public.pgbench_tellers:"}

@@ -19,7 +19,7 @@ type slots struct {
 }
 
 // slotTick is how often it looks: a slot that is confirmed too early is so until the checkpoint follows.
-const slotTick = 10 * time.Millisecond
+const slotTick = 20 * time.Millisecond
 
 // watchSlots looks until ctx ends. First at the slots, then at the checkpoints: these only rise, so that a slot that is found
 // above its checkpoint was so when it was looked at.

@@ -263,6 +263,8 @@ type span struct {
 	Start string `json:"start"`
 	Node  string `json:"node_name"`
 	State string `json:"state"`
+
+	Checkpoint string `json:"checkpoint"`
 }
 
 // look asks some of the nodes.
