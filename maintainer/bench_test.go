@@ -19,6 +19,7 @@ var errUnreachable = errors.New("no route to host")
 // bench holds one core and stands in for its records, its sink and its source. Requests are answered at once, unless
 // they are held or told to fail; messages to hosts are kept.
 type bench struct {
+	serial  bool // the source has one log
 	core    *Core
 	now     changefeed.Time
 	own     Ownership
@@ -143,7 +144,7 @@ func (b *bench) answer(effect Effect) Input {
 	case ReadRecords:
 		return RecordsRead{Spec: b.spec, Status: b.status, Err: err}
 	case Open:
-		return Opened{Whole: b.whole, Fencing: b.fencing, Syncs: b.fencing == FencedByClaims, Err: err}
+		return Opened{Whole: b.whole, Fencing: b.fencing, Syncs: b.fencing == FencedByClaims, Serial: b.serial, Err: err}
 	case Raise:
 		return Raised{Epoch: effect.Epoch, Err: err}
 	case ResolveStart:
@@ -152,6 +153,8 @@ func (b *bench) answer(effect Effect) Input {
 		return NodesListed{Nodes: b.nodes, Err: err}
 	case RemoveSink:
 		return SinkRemoved{Err: err}
+	case DropSource:
+		return SourceDropped{Err: err}
 	case WriteStatus:
 		return b.write(effect, err)
 	case ReadStatus:
@@ -223,6 +226,12 @@ func describe(effect Effect) string {
 		return fmt.Sprintf("delete the eviction of %s", effect.Node)
 	case RemoveSink:
 		return "remove from the sink"
+	case DropSource:
+		return "remove from the source"
+	case ServeLog:
+		return fmt.Sprintf("read and serve the log of %s, stored at %d", effect.SourceID, effect.Stored)
+	case Acknowledge:
+		return fmt.Sprintf("let the source forget up to %d", effect.Stored)
 	case ResolveStart:
 		return "ask the source for its head"
 	case ListNodes:

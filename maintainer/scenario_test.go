@@ -50,6 +50,14 @@ func scenarioBench(t *testing.T, d *datadriven.TestData) *bench {
 		require.Equal(t, "none", word(t, d, "sink"))
 		b.fencing = FencedByNothing
 	}
+	b.serial = d.HasArg("serial")
+	if d.HasArg("source") {
+		b.status.Status.SourceID = word(t, d, "source")
+	}
+	if d.HasArg("started") {
+		started := change.Position(number(t, d, "started"))
+		b.status.Status.StartPosition = &started
+	}
 	if d.HasArg("start") {
 		b.spec.Spec.Start = word(t, d, "start")
 	}
@@ -265,6 +273,8 @@ func scenarioError(how string) error {
 		return fmt.Errorf("sink: %w", fence.ErrStale)
 	case "unknown":
 		return fmt.Errorf("store: %w", fence.ErrUnknown)
+	case "slot_lost":
+		return &changefeed.Fault{Code: changefeed.CodeSourceSlotLost, Detail: "the slot is gone", Cure: "reset it", Permanent: true}
 	case "permanent":
 		return &changefeed.Fault{Code: changefeed.CodeSinkLost, Permanent: true}
 	default:

@@ -98,6 +98,7 @@ var outside = []struct {
 	{"github.com/prometheus", []string{"api", "coordinator", "maintainer", "dispatcher", "peer", "epochstore", "node", "integration", "bench"}},
 	{"github.com/go-sql-driver", []string{"sink/mysql", "internal/dbtest", "integration"}},
 	{"github.com/jackc/pgx", []string{"verify/verifypostgres", "internal/pgdial", "source/postgres", "sink/postgres", "internal/dbtest", "integration"}},
+	{"github.com/cockroachdb/pebble", []string{"source/serial"}},
 	{"log", nil},
 	{"log/slog", nil},
 	{"github.com/pkg/errors", nil},

@@ -24,6 +24,8 @@ const (
 	gatherMost  = 500 * time.Millisecond
 	// lingerMax is how long a log without a subscription stays open: its dispatchers may only be claiming anew.
 	lingerMax = 10 * time.Second
+	// lookEvery is how often it is looked whether a subscription that holds up the log has room again.
+	lookEvery = 100 * time.Millisecond
 	// retriesMax is how often in a row the log is opened again after an error that time may heal, before the dispatchers
 	// hear of it.
 	retriesMax   = 3
@@ -289,22 +291,33 @@ func (h *Hub) handOut(ctx context.Context, event *source.Event) error {
 		if sub.offer(event) {
 			continue
 		}
-		h.say(fmt.Sprintf("%v, which is too slow", sub.portion.span))
-		for !sub.offer(event) {
-			select {
-			case <-sub.room:
-			case <-ctx.Done():
-				return context.Cause(ctx)
-			}
+		if err := h.await(ctx, sub, event); err != nil {
+			return err
 		}
-		h.say("")
+	}
+	return nil
+}
+
+// await waits until a subscription has room for an event.
+func (h *Hub) await(ctx context.Context, sub *subscription, event *source.Event) error {
+	h.say(fmt.Sprintf("%v, which is too slow", sub.portion.span))
+	defer h.say("")
+	ticker := time.NewTicker(lookEvery)
+	defer ticker.Stop()
+	for !sub.offer(event) {
+		select {
+		case <-sub.room:
+		case <-ticker.C: // others may have left room in the spool
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
 	}
 	return nil
 }
 
 // subscribe adds a subscription.
 func (h *Hub) subscribe(request *Request) (*subscription, error) {
-	sub := newSubscription(request, h.config.Source)
+	sub := newSubscription(request, h.config.Source, h.node.config.Spool, h.log)
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.ended {

@@ -27,6 +27,7 @@ type Owner struct {
 type Config struct {
 	Self   changefeed.NodeID
 	Dialer Dialer
+	Spool  *Spool // where what slow subscriptions lack is kept; nil: they hold up the others
 	Logger *zap.Logger
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -153,7 +154,7 @@ func (r *reader) over(ctx context.Context, err error) error {
 func (r *reader) subscribe(ctx context.Context) error {
 	r.owner, r.changed = r.node.owner(r.id, r.uid)
 	if r.owner.Node == "" {
-		return r.rest(ctx, errNoOwner)
+		return r.rest(ctx, nil)
 	}
 	request := Request{
 		Changefeed: r.id, UID: r.uid, Epoch: r.owner.Epoch, ID: uuid.NewString(), Pieces: slices.Clone(r.pieces), Credit: r.credit,
@@ -186,14 +187,21 @@ func (r *reader) open(ctx context.Context, request *Request) (stream, error) {
 	return local{hub: hub, sub: sub}, nil
 }
 
-var errNoOwner = errors.New("nobody owns the changefeed")
-
 // whose names whom the reader waits for.
-func (r *reader) whose() string { return fmt.Sprintf("the reader of the log on node %s", r.owner.Node) }
+func (r *reader) whose() string {
+	if r.owner.Node == "" {
+		return "an owner of the changefeed"
+	}
+	return fmt.Sprintf("the reader of the log on node %s", r.owner.Node)
+}
 
 // rest waits before the next try, until the owner changes.
 func (r *reader) rest(ctx context.Context, why error) error {
-	r.says(fmt.Sprintf("%s: %v", r.whose(), why))
+	what := r.whose()
+	if why != nil {
+		what += ": " + strings.TrimPrefix(why.Error(), errPipe.Error()+": ")
+	}
+	r.says(what)
 	timer := time.NewTimer(r.pause.NextBackOff())
 	defer timer.Stop()
 	select {

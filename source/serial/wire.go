@@ -48,7 +48,9 @@ type encoder struct {
 	out       []byte
 	scratch   []byte
 	relations map[*change.Relation]int
+	order     []*change.Relation
 	names     []string // of the relations
+	silent    bool     // the other end is this process: it is told no relations
 }
 
 func newEncoder() *encoder { return &encoder{relations: make(map[*change.Relation]int)} }
@@ -101,7 +103,10 @@ func (e *encoder) introduce(row change.Row) error {
 		return fmt.Errorf("%w: more than %d relations", errRow, relationsMax)
 	}
 	e.relations[tuple.Of] = len(e.names)
-	e.names = append(e.names, tuple.Of.String())
+	e.order, e.names = append(e.order, tuple.Of), append(e.names, tuple.Of.String())
+	if e.silent {
+		return nil
+	}
 	b := append(e.scratch[:0], recordRelation)
 	b = appendText(b, tuple.Of.Schema)
 	b = appendText(b, tuple.Of.Name)
@@ -117,6 +122,9 @@ func (e *encoder) introduce(row change.Row) error {
 	e.record(b)
 	return nil
 }
+
+// decoder returns what reads the records of a silent encoder.
+func (e *encoder) decoder() *decoder { return &decoder{relations: e.order, names: e.names} }
 
 // bits packs what is true or not into a byte, from the lowest bit on.
 func bits(set ...bool) byte {
