@@ -194,6 +194,8 @@ type Look struct {
 	Store endpoint.Store
 	// Head is the source's newest position.
 	Head change.Position
+	// Unfit is why no changefeed can be made of a source that answers; nil if one can.
+	Unfit error
 	// Held says that a directory belongs to a changefeed: Holder of HolderCluster.
 	Held          bool
 	Holder        Owner

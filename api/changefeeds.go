@@ -97,6 +97,9 @@ func (s *Server) create(r *http.Request) (reply, error) {
 	if err != nil {
 		return reply{}, err
 	}
+	if draft.unfit != nil {
+		return reply{}, draft.unfit
+	}
 	if dry {
 		spec := draft.spec(head)
 		return show(http.StatusOK, View{ID: draft.id, Spec: Stored[record.Spec]{Value: &spec}}), s.mustBeFree(r.Context(), draft.id)

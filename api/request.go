@@ -27,7 +27,13 @@ type Kinds struct {
 	Sources map[endpoint.Scheme][]changefeed.Option
 	Sinks   map[endpoint.Scheme][]changefeed.Option
 	Common  []changefeed.Option // of every changefeed
+	// Logs are the sources that keep a log for the changefeed from the moment on at which it begins: only the owner can say
+	// where that is, and none can begin earlier.
+	Logs []endpoint.Scheme
 }
+
+// keepsLog reports whether a source is of those.
+func (k Kinds) keepsLog(scheme endpoint.Scheme) bool { return slices.Contains(k.Logs, scheme) }
 
 // Options returns the options of a changefeed of these kinds.
 func (k Kinds) Options(source, sink endpoint.Scheme) []changefeed.Option {
@@ -45,6 +51,8 @@ type draft struct {
 	sink   endpoint.URI
 	start  string
 	at     *change.Position // of a start that is a position
+	log    bool             // the source keeps a log from the moment on at which the changefeed begins
+	unfit  error            // why the source can't be one, as it says itself
 	opts   changefeed.Options
 }
 
@@ -80,6 +88,7 @@ func (k Kinds) validate(request shape.Create, allowed literals) (draft, error) {
 	if err := out.checkRedo(); err != nil {
 		return draft{}, err
 	}
+	out.log = k.keepsLog(out.source.Scheme)
 	return out, out.parseStart()
 }
 
@@ -130,6 +139,13 @@ func (d *draft) parseStart() error {
 				Detail: "is no start", Cure: "give now, snapshot, or a position above 0",
 			}
 		}
+		if d.log {
+			return &changefeed.Fault{
+				Code: changefeed.CodeRequestInvalid, Field: "start", Value: fmt.Sprintf("%.100q", d.start),
+				Detail: "is a position, and this source keeps its log only from the moment on at which a changefeed begins",
+				Cure:   "give now, or snapshot",
+			}
+		}
 		d.at = &at
 	}
 	return nil
@@ -146,7 +162,7 @@ func (d *draft) look(ctx context.Context, backend Backend) (head change.Position
 	ask := func(uri endpoint.URI, answer *Look) {
 		asked.Go(func() {
 			if seen, err := backend.Look(ctx, uri, d.opts); err == nil {
-				answer.Head, answer.Store.ClusterID = seen.Head, seen.Store.ClusterID
+				answer.Head, answer.Store.ClusterID, answer.Unfit = seen.Head, seen.Store.ClusterID, seen.Unfit
 			}
 		})
 	}
@@ -162,6 +178,7 @@ func (d *draft) look(ctx context.Context, backend Backend) (head change.Position
 		})
 	}
 	asked.Wait()
+	d.unfit = source.Unfit
 	control := backend.Store()
 	for _, err := range []error{
 		endpoint.CheckSource(d.source, source.Store, control),
@@ -191,7 +208,7 @@ func (d *draft) spec(head change.Position) record.Spec {
 		Source: d.source.Record(), Sink: d.sink.Record(), Start: d.start, StartPosition: d.at,
 		Options: d.opts, Desired: changefeed.DesiredRunning,
 	}
-	if d.start == record.StartNow && head > 0 {
+	if d.start == record.StartNow && head > 0 && !d.log {
 		spec.StartPosition = &head
 	}
 	if spec.Options == nil {

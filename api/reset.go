@@ -51,6 +51,14 @@ func (s *Server) restarted(ctx context.Context, view View, start string) (record
 	if old.Desired != changefeed.DesiredPaused || stateOf(old, view.Epoch.Value, nil) != changefeed.StatePaused {
 		return record.Spec{}, notPaused(view.ID, "only then does nothing of the former uid run")
 	}
+	if from, err := endpoint.Parse(old.Source, endpoint.Policy{Field: "source", Literals: endpoint.AllowLiterals}); err == nil &&
+		s.config.Kinds.keepsLog(from.Scheme) {
+		return record.Spec{}, &changefeed.Fault{
+			Code: changefeed.CodeRequestInvalid, Field: "changefeed", Value: view.ID.String(),
+			Detail: "has a source that keeps a log for it, which a reset would leave behind",
+			Cure:   "remove it, which ends that (cdc-node changefeed remove), and create it anew",
+		}
+	}
 	allowed := literals{endpoint.AllowLiterals, endpoint.AllowLiterals} // judged before
 	next, err := s.config.Kinds.validate(shape.Create{
 		Namespace: old.Namespace, Name: old.Name, Source: old.Source, Sink: old.Sink, Start: start, Options: old.Options,

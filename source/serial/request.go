@@ -80,6 +80,6 @@ func (g *Gap) Error() string {
 func (g *Gap) fault() *changefeed.Fault {
 	return &changefeed.Fault{
 		Code: changefeed.CodeSourceSlotLost, Field: "source", Detail: "has forgotten changes that were not written yet", Err: g,
-		Cure: "reset the changefeed to read a new snapshot, or set on_gap=resnapshot", Permanent: true,
+		Cure: "remove the changefeed and create it anew, or set on_gap=resnapshot to have it read everything again", Permanent: true,
 	}
 }
