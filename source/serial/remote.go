@@ -42,7 +42,7 @@ const (
 	frameRequest = 'Q' // requestFrame
 	frameGrant   = 'G' // bytes, as a varint
 	frameHurry   = 'H'
-	frameBeat    = 'B'
+	frameBeat    = 'B' // from the owner's node: how many messages were sent, as a varint
 	frameAccept  = 'A'
 	frameData    = 'D' // a part of the stream of records
 	frameNote    = 'N' // what the reader of the log waits for
@@ -255,13 +255,13 @@ func feed(pipe Pipe, sub *subscription, gone <-chan struct{}) error {
 	}
 	ticker := time.NewTicker(beatEvery)
 	defer ticker.Stop()
-	encoder, note := newEncoder(), ""
+	encoder, note, sent := newEncoder(), "", uint64(0)
 	for {
 		select {
 		case <-gone:
 			return nil
 		case <-ticker.C:
-			if err := pipe.Send([]byte{frameBeat}); err != nil {
+			if err := pipe.Send(binary.AppendUvarint([]byte{frameBeat}, sent)); err != nil {
 				return err
 			}
 		case <-sub.inbox.ready:
@@ -275,6 +275,7 @@ func feed(pipe Pipe, sub *subscription, gone <-chan struct{}) error {
 			if over != nil {
 				return sendEnd(pipe, over)
 			}
+			sent += uint64(len(messages))
 			if err := sendData(pipe, encoder, messages); err != nil {
 				if errors.Is(err, errRow) {
 					return sendEnd(pipe, err)
@@ -366,6 +367,11 @@ func (r *remote) receive() {
 	silence := time.AfterFunc(silentMax, r.pipe.Close) // also if the owner's node is silent while its hub is waited for
 	defer silence.Stop()
 	var records assembler
+	received := uint64(0)
+	take := func(m Message) {
+		received++
+		r.inbox.push(m)
+	}
 	for {
 		frame, err := r.pipe.Receive()
 		if err != nil {
@@ -388,8 +394,13 @@ func (r *remote) receive() {
 			r.inbox.end(end.err())
 			return
 		case frameData:
-			if err := records.add(body, r.inbox.push); err != nil {
+			if err := records.add(body, take); err != nil {
 				r.inbox.end(err)
+				return
+			}
+		case frameBeat:
+			if sent, size := binary.Uvarint(body); size > 0 && sent != received { // the last ones, after which nothing else comes
+				r.inbox.end(fmt.Errorf("%w: %d messages of %d came", errWire, received, sent))
 				return
 			}
 		}
