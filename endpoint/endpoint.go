@@ -63,6 +63,14 @@ func (u URI) Record() string { return u.text(u.Password.record()) }
 // Span returns the keys that an etcd URI names.
 func (u URI) Span() changefeed.Span { return PrefixSpan(u.Path) }
 
+// KeySpace returns the keys that a source holds: those that an etcd URI names, and every table of a database.
+func KeySpace(source URI) changefeed.Span {
+	if source.Scheme == Etcd {
+		return source.Span()
+	}
+	return changefeed.Whole()
+}
+
 // Equal reports whether two URIs have the same canonical form.
 func (u URI) Equal(other URI) bool { return u.Record() == other.Record() }
 

@@ -192,6 +192,9 @@ func (b backend) Look(ctx context.Context, uri endpoint.URI, options changefeed.
 		head, err := file.ReadHead(string(uri.Path))
 		return api.Look{Held: head.Exists(), Holder: ownerOf(head.Identity), HolderCluster: head.Identity.Cluster}, err
 	}
+	if uri.Scheme == endpoint.Postgres {
+		return b.lookAtPostgres(ctx, uri, options)
+	}
 	if uri.Scheme != endpoint.Etcd {
 		return api.Look{}, nil
 	}

@@ -13,13 +13,8 @@ import (
 	"fencerow/peer"
 	"fencerow/record"
 	"fencerow/source"
+	postgressource "fencerow/source/postgres"
 	"fencerow/source/serial"
-)
-
-// The options of a gap in the source's history, as every kind of source has them.
-const (
-	optionOnGap   = "on_gap"
-	onGapAnewRead = "resnapshot"
 )
 
 // logs is what one life has of the logs of serial sources: those of the changefeeds that it owns are read here.
@@ -64,7 +59,7 @@ func (o dispatcherOpener) OpenSource(spec record.Spec) (source.Source, error) {
 		return opened, nil
 	}
 	feed := serial.Feed{Changefeed: spec.ID(), UID: spec.UID}
-	if spec.Options[optionOnGap] == onGapAnewRead {
+	if postgressource.Resnapshots(spec.Options) {
 		feed.OnGap = serial.GapResnapshots
 	}
 	return o.logs.NewSource(from, feed), nil

@@ -35,12 +35,14 @@ type opener struct {
 	out      *stdout.Output
 	log      *zap.Logger
 	store    *epochstore.Store // nil where nothing is owned
-	// serial makes a source with a log of its own; nil where this version has none.
-	serial func(serialSource) (source.Serial, error)
+	// postgres makes a source of a PostgreSQL. Tests put another in its place.
+	postgres func(serialSource) (source.Serial, error)
 }
 
 func newOpener(cluster string, config Config, log *zap.Logger) *opener {
-	return &opener{cluster: cluster, literals: literals(config), out: stdout.NewOutput(config.Stdout), log: log}
+	o := &opener{cluster: cluster, literals: literals(config), out: stdout.NewOutput(config.Stdout), log: log}
+	o.postgres = o.openPostgres
+	return o
 }
 
 func literals(config Config) endpoint.Literals {
@@ -64,12 +66,10 @@ func (o *opener) openSource(spec record.Spec, own maintainer.Ownership) (source.
 		}
 		return &guardedSource{Source: opened, opener: o, spec: spec, from: uri}, nil
 	case endpoint.Postgres:
-		if o.serial != nil {
-			return o.serial(o.serialSource(uri, spec, own))
-		}
+		return o.postgres(o.serialSource(uri, spec, own))
 	case endpoint.MySQL, endpoint.File, endpoint.Stdout, endpoint.Blackhole:
 	}
-	return nil, unsupported("source", uri, "read from an etcd")
+	return nil, unsupported("source", uri, "read from an etcd or a PostgreSQL")
 }
 
 // open makes the sink of a spec, with its redo log if it has one, and says how it keeps stale writers out.
@@ -102,7 +102,7 @@ func (o *opener) openRedo(spec record.Spec, target sink.Sink, fencing maintainer
 		return nil, permanent(err)
 	}
 	return redo.Open(redo.Config{
-		Directory: directory, Identity: o.identity(spec), Whole: from.Span(), Options: spec.Options, Target: target, Logger: o.log,
+		Directory: directory, Identity: o.identity(spec), Whole: endpoint.KeySpace(from), Options: spec.Options, Target: target, Logger: o.log,
 		About: redo.About{
 			Changefeed: spec.ID().String(), UID: spec.UID, Source: endpoint.Redact(spec.Source), Sink: endpoint.Redact(spec.Sink),
 		},

@@ -37,7 +37,7 @@ func (a About) whole() (changefeed.Span, error) {
 	if err != nil {
 		return changefeed.Span{}, err
 	}
-	return uri.Span(), nil
+	return endpoint.KeySpace(uri), nil
 }
 
 // store writes it into the directory, unless it is there.

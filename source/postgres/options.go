@@ -34,6 +34,9 @@ const (
 // Options returns the options of this kind of source.
 func Options() []changefeed.Option { return append(ownOptions(), endpoint.TLSOptions()...) }
 
+// Resnapshots reports whether what the source has lost is read again.
+func Resnapshots(options changefeed.Options) bool { return options[OptionOnGap] == gapResnapshot }
+
 func ownOptions() []changefeed.Option {
 	return []changefeed.Option{
 		{

@@ -70,7 +70,9 @@ func (b *table) truth() sourcetest.Log {
 	return append(sourcetest.Log(nil), b.log...)
 }
 
-func pieces(span changefeed.Span, at change.Mark) []source.Piece { return []source.Piece{{Span: span, Mark: at}} }
+func pieces(span changefeed.Span, at change.Mark) []source.Piece {
+	return []source.Piece{{Span: span, Mark: at}}
+}
 
 // follow reads until everything up to the position is delivered, and judges it.
 func follow(ctx context.Context, t *testing.T, from source.Source, begin []source.Piece, to change.Position, log func() sourcetest.Log) {

@@ -159,7 +159,7 @@ func (r *reader) subscribe(ctx context.Context) error {
 	request := Request{
 		Changefeed: r.id, UID: r.uid, Epoch: r.owner.Epoch, ID: uuid.NewString(), Pieces: slices.Clone(r.pieces), Credit: r.credit,
 	}
-	r.says(r.whose())
+	r.says(whose(r.owner.Node))
 	opened, err := r.open(ctx, &request)
 	switch {
 	case err != nil && ctx.Err() != nil:
@@ -187,17 +187,17 @@ func (r *reader) open(ctx context.Context, request *Request) (stream, error) {
 	return local{hub: hub, sub: sub}, nil
 }
 
-// whose names whom the reader waits for.
-func (r *reader) whose() string {
-	if r.owner.Node == "" {
+// whose names whom the readers of a changefeed wait for that a node owns.
+func whose(owner changefeed.NodeID) string {
+	if owner == "" {
 		return "an owner of the changefeed"
 	}
-	return fmt.Sprintf("the reader of the log on node %s", r.owner.Node)
+	return fmt.Sprintf("the reader of the log on node %s", owner)
 }
 
 // rest waits before the next try, until the owner changes.
 func (r *reader) rest(ctx context.Context, why error) error {
-	what := r.whose()
+	what := whose(r.owner.Node)
 	if why != nil {
 		what += ": " + strings.TrimPrefix(why.Error(), errPipe.Error()+": ")
 	}

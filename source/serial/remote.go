@@ -329,6 +329,7 @@ func (n *Node) dial(ctx context.Context, at changefeed.NodeID, request *Request)
 		return nil, fmt.Errorf("%w: %w", errPipe, err)
 	}
 	r := &remote{inbox: newInbox(), pipe: pipe, sends: make(chan []byte, sendsMax), over: make(chan struct{})}
+	r.inbox.note = whose(at) // until it accepts
 	r.tasks.Go(func() {
 		defer close(r.over)
 		defer pipe.Close()
@@ -383,6 +384,8 @@ func (r *remote) receive() {
 			continue
 		}
 		switch body := frame[1:]; frame[0] {
+		case frameAccept:
+			r.inbox.say("")
 		case frameNote:
 			r.inbox.say(shortened(string(body)))
 		case frameEnd:

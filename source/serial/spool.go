@@ -158,7 +158,9 @@ type quiet struct{ log *zap.Logger }
 
 func (quiet) Infof(string, ...any) {}
 
-func (q quiet) Errorf(format string, args ...any) { q.log.Warn("spool", zap.String("error", fmt.Sprintf(format, args...))) }
+func (q quiet) Errorf(format string, args ...any) {
+	q.log.Warn("spool", zap.String("error", fmt.Sprintf(format, args...)))
+}
 
 // Fatalf is called where the store can't go on, and must not return. The node's dispatchers are taken over by others.
 func (q quiet) Fatalf(format string, args ...any) {
