@@ -93,7 +93,7 @@ func (l *life) build(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("node: peers: %w", err)
 	}
-	if l.logs.Node, err = serial.NewNode(serial.Config{Self: l.id, Dialer: overPeers{l}, Logger: l.log}); err != nil {
+	if l.logs.Node, err = serial.NewNode(serial.Config{Self: l.id, Dialer: overPeers{l}, Spool: p.spool, Logger: l.log}); err != nil {
 		return fmt.Errorf("node: logs: %w", err)
 	}
 	l.dispatchers, err = dispatcher.New(dispatcher.Config{

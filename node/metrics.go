@@ -50,3 +50,11 @@ func (m *metrics) watchSession(remaining func() float64) error {
 		Help: "Seconds until the local deadline of the node's session; 0 without a session. Near 0: etcd is slow.",
 	}, remaining))
 }
+
+// watchSpool shows what is spooled.
+func (m *metrics) watchSpool(used func() int64) error {
+	return m.registry.Register(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "cdc_log_spooled_bytes",
+		Help: "Bytes that slow spans of changefeeds with one log are behind with, on the disk of their owner. At its bound the source waits.",
+	}, func() float64 { return float64(used()) }))
+}

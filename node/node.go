@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"path/filepath"
 	"strconv"
 	"sync/atomic"
 	"time"
@@ -20,6 +21,7 @@ import (
 	"fencerow/kv"
 	"fencerow/kv/kvetcd"
 	"fencerow/record"
+	"fencerow/source/serial"
 	"fencerow/trace"
 	"fencerow/trace/otlp"
 )
@@ -43,6 +45,7 @@ type process struct {
 	traces      *otlp.Exporter // nil without an endpoint
 	traced      trace.Recorder // nil likewise
 	opener      *opener
+	spool       *serial.Spool // of the logs that are read here
 
 	certs        *certificates // of peers and HTTP; nil is plain text
 	peerListener net.Listener  // taken at the start, for the first life
@@ -51,6 +54,9 @@ type process struct {
 
 // tracesMax bounds how long the last traces are sent at the end.
 const tracesMax = 2 * time.Second
+
+// spoolFolder is where, below the data directory, nodes keep for a while what slow spans are behind with.
+const spoolFolder = "spool"
 
 // lifePause is between two lives, so that an etcd that is not there is not asked without end.
 const lifePause = 200 * time.Millisecond
@@ -108,6 +114,12 @@ func (p *process) start(ctx context.Context, level zap.AtomicLevel) (*httpServer
 	}
 	p.opener = newOpener(p.clusterID, p.config, p.log)
 	p.opener.store = p.store
+	p.spool = serial.NewSpool(serial.SpoolConfig{
+		Directory: filepath.Join(p.config.DataDir, spoolFolder, p.config.Name), Logger: p.log,
+	})
+	if err := p.metrics.watchSpool(p.spool.Used); err != nil {
+		return nil, errors.Join(fmt.Errorf("node: %w", err), server.close())
+	}
 	return server, nil
 }
 
@@ -261,6 +273,11 @@ func (p *process) close(ctx context.Context) {
 			p.log.Info("the last traces were not sent", zap.Error(err))
 		}
 		cancel()
+	}
+	if p.spool != nil {
+		if err := p.spool.Close(); err != nil {
+			p.log.Info("the spool was not closed", zap.Error(err))
+		}
 	}
 	if p.client != nil {
 		_ = p.client.Close()
