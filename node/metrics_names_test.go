@@ -49,6 +49,7 @@ func registered(t *testing.T) map[string]metric {
 	m, err := newMetrics(registry)
 	require.NoError(t, err)
 	require.NoError(t, m.watchSession(func() float64 { return 0 }))
+	require.NoError(t, m.watchSpool(func() int64 { return 0 }))
 	gathered := kinds(t, registry)
 	out := map[string]metric{}
 	for _, collector := range registry.collectors {
