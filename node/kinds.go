@@ -12,7 +12,6 @@ import (
 	"fencerow/sink/file"
 	"fencerow/sink/mysql"
 	"fencerow/sink/postgres"
-	"fencerow/source"
 	etcdsource "fencerow/source/etcd"
 	postgressource "fencerow/source/postgres"
 )
@@ -20,8 +19,10 @@ import (
 // Kinds returns the kinds of sources and sinks that this version has, and the options that each takes.
 func Kinds() api.Kinds {
 	return api.Kinds{
-		Sources: sources(),
-		Logs:    []endpoint.Scheme{endpoint.Postgres},
+		Sources: map[endpoint.Scheme][]changefeed.Option{
+			endpoint.Etcd: etcdsource.Options(), endpoint.Postgres: postgressource.Options(),
+		},
+		Logs: []endpoint.Scheme{endpoint.Postgres},
 		Sinks: map[endpoint.Scheme][]changefeed.Option{
 			endpoint.Etcd:     slices.Concat(endpoint.TLSOptions(), maintainer.SyncOptions()),
 			endpoint.File:     slices.Concat(file.Options(), maintainer.SyncOptions()),
@@ -31,12 +32,4 @@ func Kinds() api.Kinds {
 		},
 		Common: slices.Concat(maintainer.Options(), dispatcher.Options(), redo.Options()),
 	}
-}
-
-func sources() map[endpoint.Scheme][]changefeed.Option {
-	out := map[endpoint.Scheme][]changefeed.Option{endpoint.Etcd: etcdsource.Options()}
-	if _, complete := any((*postgressource.Source)(nil)).(source.Serial); complete {
-		out[endpoint.Postgres] = postgressource.Options()
-	}
-	return out
 }

@@ -20,11 +20,7 @@ func (o *opener) openPostgres(wanted serialSource) (source.Serial, error) {
 	if err != nil {
 		return nil, err
 	}
-	from, ok := any(opened).(source.Serial)
-	if !ok {
-		return nil, errors.Join(unsupported("source", wanted.uri, "read from an etcd"), opened.Close())
-	}
-	return from, nil
+	return opened, nil
 }
 
 // lookAtPostgres asks a PostgreSQL where it is, and whether a changefeed could be made of it.
