@@ -30,7 +30,7 @@ func (b backend) lookAtPostgres(ctx context.Context, uri endpoint.URI, options c
 	if err != nil {
 		return look, err
 	}
-	defer func() { err = errors.Join(err, opened.Close()) }()
+	defer func() { err = errors.Join(err, opened.Close()) }() //nolint:contextcheck // a goodbye has its own time
 	if check := opened.Check(ctx); answered(check) {
 		look.Unfit = check
 	}

@@ -103,7 +103,7 @@ func (unsettledError) Error() string {
 	return "no row is known to differ, and some could not be told of in time; see above"
 }
 
-func (unsettledError) Is(target error) bool { return target == context.DeadlineExceeded } //nolint:errorlint // it is asked by errors.Is
+func (unsettledError) Is(target error) bool { return target == context.DeadlineExceeded }
 
 func (how verifying) once(cmd *cobra.Command, c *common, asked *asking) error {
 	tell, done := verifyProgress(asked.id)

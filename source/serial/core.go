@@ -21,9 +21,6 @@ type Message struct {
 // messageCost is what a message costs beside its changes.
 const messageCost = 64
 
-// progress reports whether the message says only how far everything is.
-func (m *Message) progress() bool { return len(m.Event.Changes) == 0 }
-
 // portion decides what of the log one subscription gets. It is pure: no goroutine, lock, clock or I/O.
 //
 // Invariant: everything of the span at or below at, and of each piece at or below its mark, was handed out or is not wanted.
