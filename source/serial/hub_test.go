@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -160,8 +161,9 @@ func TestHostileTransportAndOwnersThatChange(t *testing.T) {
 			table := newTable(t)
 			table.EventChanges = 3
 			c := newCluster(t, "a", "b", "c")
+			var pipes atomic.Uint64
 			c.wrap = func(p serial.Pipe) serial.Pipe {
-				return &hostile{Pipe: p, random: rand.New(rand.NewPCG(seed, uint64(random.Uint32())))}
+				return &hostile{Pipe: p, random: rand.New(rand.NewPCG(seed, 1000+pipes.Add(1)))}
 			}
 			begin := table.Head()
 			var tasks sync.WaitGroup
