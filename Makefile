@@ -36,9 +36,13 @@ moves: ## MOVES moves, with splits, merges, drains and restarts, under 2,000 cha
 	$(GO) test -timeout 15m -count=1 -v ./integration -run TestEverythingMovesUnderLoad -moves $(MOVES)
 
 .PHONY: databases
-databases: ## the sinks that are databases, on servers that the tests start themselves
-	$(GO) test -tags databases -timeout 6m -count=1 ./sink/postgres ./sink/mysql
+databases: ## sources and sinks that are databases, on servers that the tests start themselves
+	$(GO) test -tags databases -p 3 -timeout 6m -count=1 ./source/postgres ./sink/postgres ./sink/mysql ./verify/verifypostgres
 	$(GO) test -tags databases -timeout 5m -count=1 ./integration -run TestDatabases
+
+.PHONY: database-faults
+database-faults: ## pgbench copied to a PostgreSQL and a MariaDB by three nodes that are killed, stopped and cut off; FAULTS=30
+	$(GO) test -tags databases -timeout 60m -count=1 -v ./integration/databases -faults.n $(or $(FAULTS),30)
 
 test: ## all tests, installing what they need
 	tools/test
