@@ -65,6 +65,10 @@ var (
 	errDropped = errors.New("serial: the subscription was given up")
 )
 
+// errLate says that a reader which subscribed anew is below what the source still has. Others may have claimed its span while
+// it was cut off, and written what it lacks: the sink knows, and says so at the next claim.
+var errLate = errors.New("the span may have been written by others meanwhile")
+
 // Gap says that a subscription begins below what the source still has.
 type Gap struct {
 	At    change.Mark     // where the subscription begins

@@ -141,7 +141,11 @@ func (j *joined) follow(ctx context.Context) error {
 
 // bridge reads anew what is below all that the log still has, if that is wanted.
 func (j *joined) bridge(ctx context.Context, gap *Gap) error {
-	if j.of.feed.OnGap != GapResnapshots {
+	switch {
+	case j.of.feed.OnGap == GapResnapshots:
+	case j.live.resumed():
+		return fmt.Errorf("serial: %w: %w", errLate, gap)
+	default:
 		return gap.fault()
 	}
 	j.pieces = j.live.marks()
