@@ -10,18 +10,21 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// What docs/sinks-sql.md shows is typed at a PostgreSQL and a MariaDB of its own: the commands at a node, the statements as
-// their administrators.
+// What pages about databases show is typed at a PostgreSQL and a MariaDB of the test's own: the commands at a node, the
+// statements as their administrators.
 func TestDatabasesCommandsOfThePageRun(t *testing.T) {
 	d := startDatabases(t)
 	source := startEtcd(t, "source")
-	t.Setenv("PGPASSWORD_COPY", "p@ss")
+	for _, name := range []string{"COPY", "READER", "WRITER"} {
+		t.Setenv("PGPASSWORD_"+name, "p@ss")
+	}
 	c := startNodes(t, startEtcd(t, "control"), 1)
 	for page := range inDatabases {
 		parts := partsOf(t, page)
 		require.True(t, anyShown(parts), page)
 		dir := t.TempDir()
-		here := strings.NewReplacer("127.0.0.1:2379", source.endpoint, "db.example:5432", d.postgres.Host)
+		here := strings.NewReplacer("127.0.0.1:2379", source.endpoint, "db.example:5432", d.postgres.Host,
+			"pg1.example:5432", d.postgres.Host, "pg2.example:5432", d.postgres.Host)
 		cmd := shell(t, dir, inFolder(prelude, dir)+here.Replace(scriptOf(parts, dir)))
 		my, err := url.Parse("//" + d.mariadb.Host)
 		require.NoError(t, err)

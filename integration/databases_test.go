@@ -39,7 +39,7 @@ func startDatabases(t *testing.T) *databases {
 	t.Helper()
 	d := &databases{t: t}
 	var err error
-	d.postgres, err = dbtest.StartPostgres()
+	d.postgres, err = dbtest.StartPostgres("wal_level=logical")
 	require.NoError(t, err)
 	t.Cleanup(d.postgres.Close)
 	d.mariadb, err = dbtest.StartMariaDB()

@@ -187,6 +187,9 @@ func (h *holding) heldByMakefile(args []string) error {
 
 // heldByGo holds that there is the package, and the test.
 func heldByGo(args []string) error {
+	if len(args) > 2 && args[1] == "-tags" {
+		args = slices.Delete(slices.Clone(args), 1, 3)
+	}
 	if len(args) < 2 {
 		return fmt.Errorf("it names no package")
 	}
