@@ -281,9 +281,14 @@ func (h *Hub) linger(following context.Context) bool {
 	return true
 }
 
-// handOut gives an event of the log to every subscription. One without room holds up the log.
+// handOut gives an event of the log to every subscription. One without room holds up the log. One that is below what the event
+// follows came since the event was read: the log has to be opened anew before anybody goes on.
 func (h *Hub) handOut(ctx context.Context, event *source.Event) error {
 	h.mu.Lock()
+	if slices.ContainsFunc(h.subs, h.behind) {
+		h.mu.Unlock()
+		return errRewind
+	}
 	subs := slices.Clone(h.subs)
 	h.at = event.To // who comes from now on, and is below, missed it
 	h.mu.Unlock()
@@ -331,10 +336,13 @@ func (h *Hub) subscribe(request *Request) (*subscription, error) {
 
 // fits has the log opened anew if the subscription is below where it is.
 func (h *Hub) fits(sub *subscription) {
-	if h.rewind != nil && sub.at().Before(h.at) {
+	if h.rewind != nil && h.behind(sub) {
 		h.rewind(errRewind)
 	}
 }
+
+// behind reports whether the subscription lacks something that the open log has passed. The lock is held.
+func (h *Hub) behind(sub *subscription) bool { return sub.lacks(h.at) }
 
 // leave takes a subscription away.
 func (h *Hub) leave(sub *subscription) {

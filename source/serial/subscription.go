@@ -41,6 +41,13 @@ func (s *subscription) at() change.Mark {
 	return s.portion.at
 }
 
+// lacks reports whether something up to a mark is still to be given to it. One that has ended lacks nothing.
+func (s *subscription) lacks(upTo change.Mark) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return !s.gone && s.portion.at.Before(upTo)
+}
+
 // offer gives it its part of an event; false if it has no room for it now. One that lags has its changes spooled, and is
 // told how far everything is with what comes next.
 func (s *subscription) offer(event *source.Event) bool {
