@@ -2,6 +2,7 @@ package serial
 
 import (
 	"bytes"
+	"fmt"
 	"slices"
 	"sort"
 
@@ -61,38 +62,102 @@ func (p *portion) level() {
 }
 
 // take returns the part of an event of the log that the subscription lacks; false if it lacks nothing of it. The changes
-// are shared with the event where nothing had to be left out: they are not to be changed, nor appended to in place.
-func (p *portion) take(event *source.Event) (source.Event, bool) {
+// are shared with the event where nothing had to be left out: they are not to be changed, nor appended to in place. The error is
+// the fault of a change that can't be parted; nothing is taken then.
+func (p *portion) take(event *source.Event) (source.Event, bool, error) {
 	if !p.at.Before(event.To) {
-		return source.Event{}, false // handed out before the log was opened anew
+		return source.Event{}, false, nil // handed out before the log was opened anew
 	}
 	changes := event.Changes
 	if len(changes) > 0 && (!p.whole || p.pieces != nil || p.at.Done(changes[0].Position, changes[0].Index)) {
-		changes = p.lacking(changes)
+		var err error
+		if changes, err = p.lacking(changes); err != nil {
+			return source.Event{}, false, err
+		}
 	}
 	p.at = event.To
 	p.level()
-	return source.Event{Changes: slices.Clip(changes), Span: p.span, To: event.To, Resolved: event.Resolved}, true
+	return source.Event{Changes: slices.Clip(changes), Span: p.span, To: event.To, Resolved: event.Resolved}, true, nil
 }
 
-func (p *portion) lacking(changes []change.Change) []change.Change {
+func (p *portion) lacking(changes []change.Change) ([]change.Change, error) {
 	var out []change.Change
 	for i := range changes {
 		c := &changes[i]
-		if p.span.Contains(c.Key) && !p.at.Done(c.Position, c.Index) && !p.ahead(c) {
+		if p.at.Done(c.Position, c.Index) {
+			continue
+		}
+		if c.Op == change.OpTruncate {
+			part, wants, err := p.emptied(c)
+			if err != nil {
+				return nil, err
+			}
+			if wants {
+				out = append(out, part)
+			}
+			continue
+		}
+		wants := p.wants(c.Key, c)
+		if from, moved := c.Moved(); moved && p.wants(from, c) != wants {
+			return nil, torn(c)
+		}
+		if wants {
 			out = append(out, *c)
 		}
 	}
-	return out
+	return out, nil
 }
 
-// ahead reports whether the change is done in its piece.
-func (p *portion) ahead(c *change.Change) bool {
-	if p.pieces == nil {
-		return false
+// wants reports whether what the change does to a key is still to be done for the subscription.
+func (p *portion) wants(key []byte, c *change.Change) bool {
+	if !p.span.Contains(key) || p.pieces == nil {
+		return p.span.Contains(key)
 	}
-	at := sort.Search(len(p.pieces), func(i int) bool { return bytes.Compare(p.pieces[i].Span.Start, c.Key) > 0 }) - 1
-	return at >= 0 && p.pieces[at].Mark.Done(c.Position, c.Index)
+	at := sort.Search(len(p.pieces), func(i int) bool { return bytes.Compare(p.pieces[i].Span.Start, key) > 0 }) - 1
+	return at < 0 || !p.pieces[at].Mark.Done(c.Position, c.Index)
+}
+
+// emptied returns the subscription's part of a truncate: every span of the table has one, at where it begins in there.
+func (p *portion) emptied(c *change.Change) (part change.Change, wants bool, err error) {
+	key, err := change.ParseTableKey(c.Key)
+	if err != nil {
+		return part, false, fmt.Errorf("serial: truncate at %d: %w", c.Position, err)
+	}
+	start, end := change.TableSpan(key.Schema, key.Table)
+	inside, overlaps := p.span.Intersect(changefeed.Span{Start: start, End: end})
+	if !overlaps {
+		return part, false, nil
+	}
+	wants = p.wants(inside.Start, c)
+	for i := range p.pieces {
+		piece := &p.pieces[i]
+		if piece.Span.Overlaps(inside) && piece.Mark.Done(c.Position, c.Index) == wants {
+			return part, false, uneven(c)
+		}
+	}
+	part = *c
+	part.Key = inside.Start
+	return part, wants, nil
+}
+
+// uneven is the fault of a truncate that a part of a table has behind it and another before it, within one span.
+func uneven(c *change.Change) *changefeed.Fault {
+	return &changefeed.Fault{
+		Code: changefeed.CodeRequestInvalid, Field: "source", Value: c.Table, Permanent: true,
+		Detail: fmt.Sprintf("truncates %s at %d:%d, while parts of it are unequally far: the one that is ahead would lose its rows", c.Table, c.Position, c.Index),
+		Cure:   "remove the changefeed and create it anew with start=snapshot",
+	}
+}
+
+// torn is the fault of a row that goes from one span to another, or between parts that are unequally far, with values that the
+// log does not have: nobody can write it whole.
+func torn(c *change.Change) *changefeed.Fault {
+	return &changefeed.Fault{
+		Code: changefeed.CodeRequestInvalid, Field: "split_keys", Value: c.Table, Permanent: true,
+		Detail: fmt.Sprintf("parts the old key of a row of %s from its new one, at %d:%d, and large values of it that did not change are not in the log",
+			c.Table, c.Position, c.Index),
+		Cure: "merge the spans of the table with changefeed merge and resume, and set ALTER TABLE … REPLICA IDENTITY FULL before it is split again",
+	}
 }
 
 // costOf is what a message with these changes costs of a credit.

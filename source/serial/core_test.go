@@ -32,7 +32,8 @@ func TestPortionTakesWhatIsLacking(t *testing.T) {
 		return out
 	}
 	take := func(to change.Mark, changes ...change.Change) ([]change.Mark, bool) {
-		event, lacks := p.take(&source.Event{Changes: changes, To: to, Resolved: 99})
+		event, lacks, err := p.take(&source.Event{Changes: changes, To: to, Resolved: 99})
+		require.NoError(t, err)
 		return places(event), lacks
 	}
 	_, lacks := take(change.At(9), keyed(9, 0, "b"))
@@ -54,11 +55,88 @@ func TestPortionTakesWhatIsLacking(t *testing.T) {
 	require.False(t, lacks)
 }
 
+// A row that gets another key, with values that only the target has, can be written by who has both keys at the same place. Nobody
+// else is given it in parts: the one would change what is another's, and the other never hear of it.
+func TestRowThatLeavesItsSpanIsAFault(t *testing.T) {
+	of := &change.Relation{Schema: "s", Name: "t", Columns: []change.Column{{Name: "k", Key: 1}, {Name: "large"}}}
+	start, _ := change.TableSpan(of.Schema, of.Name)
+	at := func(key string) string { return string(change.AppendKey(start, of, [][]byte{[]byte(key), nil})) }
+	move := change.Change{
+		Position: 10, Op: change.OpUpdate, Table: "s.t", Key: []byte(at("x")),
+		Before: &change.Tuple{Of: of, Cells: [][]byte{[]byte("b"), nil}, KeyOnly: true},
+		After:  &change.Tuple{Of: of, Cells: [][]byte{[]byte("x"), nil}, Unchanged: []bool{false, true}},
+	}
+	take := func(pieces ...source.Piece) (int, error) {
+		p := newPortion(pieces, changefeed.Whole())
+		event, _, err := p.take(&source.Event{Changes: []change.Change{move}, To: change.At(10)})
+		return len(event.Changes), err
+	}
+	low, high := span(at("a"), at("m")), span(at("m"), at("z"))
+	n, err := take(source.Piece{Span: span(at("a"), at("z")), Mark: change.At(5)})
+	require.NoError(t, err)
+	require.Equal(t, 1, n)
+	n, err = take(source.Piece{Span: span("a", "b"), Mark: change.At(5)})
+	require.NoError(t, err)
+	require.Zero(t, n, "neither key is its own")
+	for _, pieces := range [][]source.Piece{
+		{{Span: low, Mark: change.At(5)}}, {{Span: high, Mark: change.At(5)}},
+		{{Span: low, Mark: change.At(5)}, {Span: high, Mark: change.At(10)}},
+	} {
+		_, err = take(pieces...)
+		fault := changefeed.AsFault(err, "")
+		require.True(t, fault.Permanent)
+		require.Contains(t, fault.Cure, "merge")
+	}
+}
+
+// A table that is emptied is emptied in every span that has a part of it, each at its own beginning, and once.
+func TestTruncateReachesEverySpanOfTheTable(t *testing.T) {
+	start, end := change.TableSpan("s", "t")
+	truncate := change.Change{Position: 10, Op: change.OpTruncate, Table: "s.t", Key: start}
+	take := func(pieces ...source.Piece) (keys []string, err error) {
+		p := newPortion(pieces, changefeed.Whole())
+		event, _, err := p.take(&source.Event{Changes: []change.Change{truncate}, To: change.At(10)})
+		for _, c := range event.Changes {
+			keys = append(keys, string(c.Key))
+		}
+		return keys, err
+	}
+	middle := string(start) + "m"
+	for _, is := range []struct {
+		span changefeed.Span
+		keys []string
+	}{
+		{changefeed.Whole(), []string{string(start)}},
+		{changefeed.Span{End: []byte(middle)}, []string{string(start)}},
+		{changefeed.Span{Start: []byte(middle)}, []string{middle}},
+		{span(middle, middle+"z"), []string{middle}},
+		{changefeed.Span{Start: end}, nil},
+		{changefeed.Span{End: start}, nil},
+	} {
+		keys, err := take(source.Piece{Span: is.span, Mark: change.At(5)})
+		require.NoError(t, err)
+		require.Equal(t, is.keys, keys, "%v", is.span)
+	}
+	uneven := func(low, high change.Position) ([]string, error) {
+		return take(
+			source.Piece{Span: changefeed.Span{End: []byte(middle)}, Mark: change.At(low)},
+			source.Piece{Span: changefeed.Span{Start: []byte(middle)}, Mark: change.At(high)})
+	}
+	keys, err := uneven(5, 7)
+	require.NoError(t, err)
+	require.Equal(t, []string{string(start)}, keys)
+	for _, marks := range [][2]change.Position{{5, 10}, {10, 5}} {
+		_, err = uneven(marks[0], marks[1])
+		require.True(t, changefeed.AsFault(err, "").Permanent)
+	}
+}
+
 // A subscription to everything shares the event, and can't spoil it for another.
 func TestPortionOfEverythingIsNotCopied(t *testing.T) {
 	changes := append(make([]change.Change, 0, 8), keyed(10, 0, "a"), keyed(10, 1, "b"))
 	one := newPortion([]source.Piece{{Mark: change.At(5)}}, changefeed.Whole())
-	event, _ := one.take(&source.Event{Changes: changes, To: change.At(10)})
+	event, _, err := one.take(&source.Event{Changes: changes, To: change.At(10)})
+	require.NoError(t, err)
 	require.Same(t, &changes[0], &event.Changes[0])
 	require.Equal(t, len(event.Changes), cap(event.Changes), "what is appended goes elsewhere")
 }

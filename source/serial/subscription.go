@@ -48,7 +48,7 @@ func (s *subscription) lacks(upTo change.Mark) bool {
 	return !s.gone && s.portion.at.Before(upTo)
 }
 
-// offer gives it its part of an event; false if it has no room for it now. One that lags has its changes spooled, and is
+// offer gives it its part of an event; false if it has no room for it now. A part that can't be given ends it. One that lags has its changes spooled, and is
 // told how far everything is with what comes next.
 func (s *subscription) offer(event *source.Event) bool {
 	s.mu.Lock()
@@ -57,7 +57,11 @@ func (s *subscription) offer(event *source.Event) bool {
 		return true
 	}
 	after := s.portion
-	part, lacks := after.take(event)
+	part, lacks, err := after.take(event)
+	if err != nil {
+		s.inbox.end(err)
+		s.gone = true
+	}
 	if !lacks {
 		return true
 	}
