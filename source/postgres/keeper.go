@@ -25,7 +25,7 @@ func (l *Log) keep(ctx context.Context, c *connection) error {
 	looked := time.Time{}
 	beat := heartbeat{at: time.Now(), acknowledged: change.Position(l.acknowledged.Load())}
 	for {
-		head, err := headOf(ctx, c)
+		head, err := l.askHead(ctx, c)
 		if err != nil {
 			return err
 		}
@@ -47,6 +47,14 @@ func (l *Log) keep(ctx context.Context, c *connection) error {
 			return ctx.Err()
 		}
 	}
+}
+
+// askHead asks the server for its head, and is the one who notices that the link was lost without a word: the log's own connection
+// looks the same whether nothing is written or nothing comes through.
+func (l *Log) askHead(ctx context.Context, c *connection) (change.Position, error) {
+	ctx, cancel := context.WithTimeout(ctx, l.source.patience.request)
+	defer cancel()
+	return headOf(ctx, c)
 }
 
 // heartbeat decides when one is due: nothing was acknowledged for a while although the head is beyond it. Then a transaction of our

@@ -248,6 +248,19 @@ func TestCutConnectionsLoseAndRepeatNothing(t *testing.T) {
 	require.Greater(t, cuts, rounds/4)
 }
 
+// A link that is lost without a word is noticed, and another one goes on.
+func TestLinkThatIsSilentlyLostIsNoticed(t *testing.T) {
+	w := newWorld(t)
+	w.exec(`CREATE TABLE a (id int PRIMARY KEY)`)
+	proxy := sqltest.NewProxy(t, w.server.Host)
+	log := w.follow(w.open(way{host: proxy.Host()}))
+	w.exec(`INSERT INTO a VALUES (1)`)
+	w.take(log, 1)
+	proxy.Lose()
+	w.exec(`INSERT INTO a VALUES (2)`)
+	w.take(log, 1)
+}
+
 // A server stops although what it sent is not confirmed.
 func TestAServerCanStop(t *testing.T) {
 	own, err := dbtest.StartPostgres("wal_level=logical")

@@ -46,12 +46,11 @@ func (c Config) validate() error {
 type patience struct {
 	request  time.Duration // for one request
 	retry    time.Duration // a log that loses the server comes back by itself for as long
-	silence  time.Duration // of the log's connection, though an answer was asked for
 	takeover time.Duration // an older reader's connection may take as long to end
 }
 
 func patienceDefault() patience {
-	return patience{request: 5 * time.Second, retry: 5 * time.Second, silence: 60 * time.Second, takeover: 5 * time.Second}
+	return patience{request: 5 * time.Second, retry: 5 * time.Second, takeover: 5 * time.Second}
 }
 
 // statementMax bounds what the server does for one statement, also when we are gone.

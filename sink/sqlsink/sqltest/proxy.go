@@ -29,6 +29,7 @@ type Proxy struct {
 	left  int
 	cut   bool
 	conns []net.Conn
+	lost  map[net.Conn]bool // what is read from them goes nowhere
 }
 
 // NewProxy starts a proxy before a server.
@@ -74,6 +75,22 @@ func (p *Proxy) CutAfter(at Direction, bytes int) {
 	p.armed, p.at, p.left, p.cut = true, at, bytes, false
 }
 
+// Lose has everything that is open pass nothing any more, without either end being told. What is opened later is well.
+func (p *Proxy) Lose() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.lost = make(map[net.Conn]bool, len(p.conns))
+	for _, conn := range p.conns {
+		p.lost[conn] = true
+	}
+}
+
+func (p *Proxy) isLost(from net.Conn) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.lost[from]
+}
+
 // passed returns how many bytes went by since it was armed with more than that.
 func (p *Proxy) passed(armed int) int {
 	p.mu.Lock()
@@ -102,6 +119,9 @@ func (p *Proxy) pass(way Direction, from, to net.Conn) {
 	buffer := make([]byte, 32<<10)
 	for {
 		n, err := from.Read(buffer)
+		if p.isLost(from) && err == nil {
+			continue
+		}
 		allowed, over := p.allow(way, n)
 		if _, failed := to.Write(buffer[:allowed]); failed != nil || err != nil || over {
 			if over {
