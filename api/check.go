@@ -11,6 +11,7 @@ import (
 
 	"fencerow/api/shape"
 	"fencerow/changefeed"
+	"fencerow/internal/wait"
 	"fencerow/record"
 )
 
@@ -50,7 +51,7 @@ func (s *Server) check(r *http.Request) (reply, error) {
 	}
 	found := findings(before, after)
 	if len(found) > 0 {
-		if !pause(r.Context(), s.config.Settle) {
+		if !wait.For(r.Context(), s.config.Settle) {
 			return reply{}, r.Context().Err()
 		}
 		if after, err = s.readFacts(r); err != nil {
@@ -59,17 +60,6 @@ func (s *Server) check(r *http.Request) (reply, error) {
 		found = both(found, findings(before, after))
 	}
 	return reply{status: http.StatusOK, body: shape.List[shape.Finding]{Items: found[:min(len(found), findingsMax)]}}, nil
-}
-
-func pause(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
 }
 
 // both returns what was found twice, as it was found the second time.

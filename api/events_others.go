@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"fencerow/internal/wait"
 	"fencerow/record"
 )
 
@@ -40,7 +41,7 @@ func (r *running) wait() { r.group.Wait() }
 func (s *Server) followFences(ctx context.Context, r *http.Request, node record.Node, out chan<- event) error {
 	for ctx.Err() == nil {
 		s.followOnce(ctx, r, node, out)
-		pause(ctx, followPause)
+		wait.For(ctx, followPause)
 	}
 	return nil
 }

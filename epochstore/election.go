@@ -8,6 +8,7 @@ import (
 
 	"fencerow/changefeed"
 	"fencerow/fence"
+	"fencerow/internal/wait"
 	"fencerow/kv"
 	"fencerow/record"
 )
@@ -55,7 +56,7 @@ func (s *Store) campaign(ctx context.Context, session *Session, node changefeed.
 		if errors.Is(err, ErrSessionOver) {
 			return nil, err
 		}
-		if !pause(ctx, electionRetry) {
+		if !wait.For(ctx, electionRetry) {
 			return nil, fmt.Errorf("epochstore: campaign: %w", context.Cause(ctx))
 		}
 	}
@@ -158,7 +159,7 @@ func (s *Store) waitGone(ctx context.Context, key string, revision int64) {
 			return
 		case response, open := <-watch.Responses():
 			if !open || response.Err != nil {
-				pause(ctx, electionRetry)
+				wait.For(ctx, electionRetry)
 				return
 			}
 			for _, event := range response.Events {
@@ -184,7 +185,7 @@ func (l *Lead) Wait(ctx context.Context) error {
 		result, err := l.store.kv.Txn(ctx, kv.Txn{Then: []kv.Op{kv.Get(l.term.Key)}})
 		switch {
 		case err != nil:
-			pause(ctx, electionRetry)
+			wait.For(ctx, electionRetry)
 		case firstPair(result.Responses[0]).CreateRevision != l.term.Revision:
 			return fmt.Errorf("epochstore: term %d: %w", l.term.Revision, ErrTermOver)
 		default:
@@ -254,18 +255,6 @@ func firstCandidate(keys record.Keys, pairs []kv.Pair) Coordinator {
 		}
 	}
 	return out
-}
-
-// pause waits, and reports false if ctx ended first.
-func pause(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-timer.C:
-		return true
-	}
 }
 
 // classify makes a lost lease a stale session, and leaves other errors.

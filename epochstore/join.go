@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"fencerow/changefeed"
+	"fencerow/internal/wait"
 	"fencerow/kv"
 	"fencerow/record"
 )
@@ -127,7 +128,7 @@ func (h *nameHolder) wait(ctx context.Context, name string, lease kv.LeaseID) er
 			Cure: "give this node another --name, or stop the other one", Permanent: true,
 		}
 	}
-	if !pause(ctx, nameLook) {
+	if !wait.For(ctx, nameLook) {
 		return fmt.Errorf("epochstore: wait for the name %s: %w", name, context.Cause(ctx))
 	}
 	return nil

@@ -12,6 +12,7 @@ import (
 	"go.uber.org/zap"
 
 	"fencerow/changefeed"
+	"fencerow/internal/wait"
 	"fencerow/kv"
 	"fencerow/record"
 )
@@ -113,10 +114,10 @@ var errCompacted = errors.New("history was compacted")
 
 // Run lists and watches until ctx ends, and returns ctx's cause.
 func (w *Watch) Run(ctx context.Context) error {
-	wait := watchRetryMin
+	pause := watchRetryMin
 	listed := false
 	for {
-		err := w.round(ctx, &listed, func() { wait = watchRetryMin })
+		err := w.round(ctx, &listed, func() { pause = watchRetryMin })
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
@@ -124,10 +125,10 @@ func (w *Watch) Run(ctx context.Context) error {
 		if errors.Is(err, errCompacted) {
 			listed = false
 		}
-		if !pause(ctx, wait) {
+		if !wait.For(ctx, pause) {
 			return context.Cause(ctx)
 		}
-		wait = min(wait*watchRetryGrow, watchRetryMax)
+		pause = min(pause*watchRetryGrow, watchRetryMax)
 	}
 }
 

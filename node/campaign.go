@@ -14,6 +14,7 @@ import (
 	"fencerow/coordinator"
 	"fencerow/epochstore"
 	"fencerow/fence"
+	"fencerow/internal/wait"
 	"fencerow/node/records"
 )
 
@@ -31,7 +32,7 @@ const standBackLook = 100 * time.Millisecond
 func (l *life) campaign(ctx context.Context) error {
 	for ctx.Err() == nil {
 		if l.standsBack() {
-			wait(ctx, standBackLook)
+			wait.For(ctx, standBackLook)
 			continue
 		}
 		if err := l.stand(ctx); err != nil {
@@ -39,7 +40,7 @@ func (l *life) campaign(ctx context.Context) error {
 				return nil //nolint:nilerr // the session ends the life by itself
 			}
 			l.log.Warn("election failed; trying again", zap.Error(err))
-			wait(ctx, campaignPause)
+			wait.For(ctx, campaignPause)
 		}
 	}
 	return nil
@@ -63,7 +64,7 @@ func (l *life) stand(ctx context.Context) error {
 				end()
 				return
 			}
-			wait(standing, standBackLook)
+			wait.For(standing, standBackLook)
 		}
 	})
 	lead, err := l.store.Campaign(standing, l.session, l.id)
@@ -79,7 +80,7 @@ func (l *life) stand(ctx context.Context) error {
 	l.resign(ctx, lead)
 	if err != nil && standing.Err() == nil {
 		l.log.Info("term ended", zap.Int64("term", lead.Term()), zap.Error(err))
-		wait(ctx, campaignPause)
+		wait.For(ctx, campaignPause)
 	}
 	return nil
 }
@@ -124,12 +125,3 @@ func (l *life) resign(ctx context.Context, lead *epochstore.Lead) {
 	}
 }
 
-// wait pauses until d has passed or ctx ends.
-func wait(ctx context.Context, d time.Duration) {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-	case <-timer.C:
-	}
-}

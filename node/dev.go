@@ -18,6 +18,7 @@ import (
 	"fencerow/api/client"
 	"fencerow/api/shape"
 	"fencerow/changefeed"
+	"fencerow/internal/wait"
 	"fencerow/kv/kvetcd"
 )
 
@@ -120,7 +121,7 @@ func demo(ctx context.Context, etcd, httpAddr string, out io.Writer) error {
 		if ctx.Err() != nil {
 			return nil
 		}
-		wait(ctx, demoRetry)
+		wait.For(ctx, demoRetry)
 	}
 	tell(out, etcd, httpAddr)
 	return work(ctx, store)
@@ -165,6 +166,6 @@ func work(ctx context.Context, store *clientv3.Client) error {
 		if err != nil {
 			return fmt.Errorf("node: demo: %w", err)
 		}
-		wait(ctx, demoEvery)
+		wait.For(ctx, demoEvery)
 	}
 }

@@ -18,6 +18,7 @@ import (
 
 	"fencerow/changefeed"
 	"fencerow/epochstore"
+	"fencerow/internal/wait"
 	"fencerow/kv"
 	"fencerow/kv/kvetcd"
 	"fencerow/record"
@@ -194,7 +195,7 @@ func (p *process) reach(ctx context.Context, etcd *kvetcd.Store, endpoints []str
 		if ctx.Err() != nil || kvetcd.Denied(err) {
 			return unreachable(endpoints, err)
 		}
-		wait(ctx, lifePause)
+		wait.For(ctx, lifePause)
 	}
 }
 
@@ -243,7 +244,7 @@ func (p *process) lives(ctx, serving context.Context) error {
 		}
 		if err != nil {
 			p.log.Warn("a life ended; beginning another", zap.Error(err))
-			wait(living, lifePause)
+			wait.For(living, lifePause)
 		}
 		first = false
 	}

@@ -13,6 +13,7 @@ import (
 
 	"fencerow/api/shape"
 	"fencerow/changefeed"
+	"fencerow/internal/wait"
 )
 
 // Defaults of a comparison.
@@ -75,24 +76,13 @@ func (how verifying) run(cmd *cobra.Command, c *common, asked *asking) error {
 			// A node that is away for a while does not end a watch.
 			_, _ = fmt.Fprintf(cmd.ErrOrStderr(), "%s; trying again\n", oneLine(err))
 		}
-		if !sleep(asked.ctx, max(how.every-time.Since(began), verifyEveryMin)) {
+		if !wait.For(asked.ctx, max(how.every-time.Since(began), verifyEveryMin)) {
 			return found
 		}
 	}
 }
 
 func isVerdict(err error) bool { return errors.Is(err, errDiffers) || errors.Is(err, errUnsettled) }
-
-func sleep(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-timer.C:
-		return true
-	}
-}
 
 // errUnsettled ends a comparison that found nothing, and could not tell of all rows in time.
 var errUnsettled error = unsettledError{}

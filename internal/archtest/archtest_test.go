@@ -33,7 +33,7 @@ var rooms = map[string][]string{
 	"trace":      {"fence", "changefeed"},
 	"trace/otlp": {"trace"},
 
-	"epochstore": {"fence", "changefeed", "change", "record", "kv"},
+	"epochstore": {"fence", "changefeed", "change", "record", "kv", "internal/wait"},
 
 	"coordinator": {"fence", "trace", "changefeed", "change", "record"},
 	"maintainer":  {"fence", "trace", "changefeed", "change", "record", "message", "source", "sink", "internal/failpoint"},
@@ -41,13 +41,13 @@ var rooms = map[string][]string{
 
 	"source":                   {"fence", "changefeed", "change"},
 	"source/sourcetest":        {"fence", "changefeed", "change", "source"},
-	"source/serial":            {"fence", "changefeed", "change", "source"},
+	"source/serial":            {"fence", "changefeed", "change", "source", "internal/wait"},
 	"source/serial/serialtest": {"fence", "changefeed", "change", "source", "source/serial"},
 	"source/etcd":              {"fence", "changefeed", "change", "source", "endpoint", "kv", "kv/kvetcd"},
 	"sink":                     {"fence", "changefeed", "change"},
 	"sink/sinktest":            {"fence", "changefeed", "change", "sink"},
 	"sink/etcd":                {"fence", "changefeed", "change", "sink", "endpoint", "kv", "kv/kvetcd"},
-	"sink/file":                {"fence", "changefeed", "change", "sink", "endpoint", "codec"},
+	"sink/file":                {"fence", "changefeed", "change", "sink", "endpoint", "codec", "internal/wait"},
 	"sink/stdout":              {"fence", "changefeed", "change", "sink", "endpoint", "codec"},
 	"sink/blackhole":           {"fence", "changefeed", "change", "sink", "endpoint"},
 	"codec":                    {"fence", "changefeed", "change"},
@@ -55,7 +55,7 @@ var rooms = map[string][]string{
 
 	"verify":                {"change"},
 	"verify/verifyetcd":     {"change", "kv", "verify"},
-	"verify/verifypostgres": {"change", "verify"},
+	"verify/verifypostgres": {"change", "verify", "internal/wait"},
 
 	"sink/sqlsink":         {"fence", "changefeed", "change", "sink", "internal/failpoint"},
 	"sink/sqlsink/sqltest": {"fence", "changefeed", "change", "sink", "sink/sinktest", "sink/sqlsink", "endpoint", "internal/dbtest"},
@@ -66,7 +66,7 @@ var rooms = map[string][]string{
 	"peer":        {"fence", "changefeed", "change", "record", "message", "peer/peerpb"},
 	"peer/peerpb": {},
 
-	"api":         {"fence", "changefeed", "change", "record", "endpoint", "api/client", "api/console", "api/shape"},
+	"api":         {"fence", "changefeed", "change", "record", "endpoint", "api/client", "api/console", "api/shape", "internal/wait"},
 	"api/console": {},
 	"api/client":  {"certs", "fence", "changefeed", "change", "record", "api/shape"},
 	"api/shape":   {"fence", "changefeed", "change", "record"},
@@ -80,6 +80,7 @@ var rooms = map[string][]string{
 	"internal/archtest":            {},
 	"internal/failpoint":           {},
 	"internal/pgdial":              {"changefeed", "endpoint"},
+	"internal/wait":                {},
 	"internal/mutants":             {},
 	"internal/mutants/cmd/mutants": {"internal/mutants"},
 	"internal/sbom":                {},

@@ -14,6 +14,7 @@ import (
 	"fencerow/change"
 	"fencerow/changefeed"
 	"fencerow/fence"
+	"fencerow/internal/wait"
 	"fencerow/sink"
 )
 
@@ -238,8 +239,8 @@ func (r *Reader) next(ctx context.Context) (Item, error) {
 		if r.isOver() {
 			return Item{}, cmp.Or(r.checkCut(), io.EOF)
 		}
-		if err := wait(ctx); err != nil {
-			return Item{}, err
+		if !wait.For(ctx, pollInterval) {
+			return Item{}, ctx.Err()
 		}
 		if err := r.refresh(); err != nil {
 			return Item{}, err
@@ -322,18 +323,6 @@ func (r *Reader) Resolved() change.Position {
 		}
 	}
 	return lowest
-}
-
-// wait lets a poll interval pass.
-func wait(ctx context.Context) error {
-	timer := time.NewTimer(pollInterval)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-timer.C:
-		return nil
-	}
 }
 
 // Close ends the reader.

@@ -14,6 +14,7 @@ import (
 	"fencerow/change"
 	"fencerow/changefeed"
 	"fencerow/fence"
+	"fencerow/internal/wait"
 	"fencerow/source"
 )
 
@@ -96,21 +97,9 @@ func (h *Hub) Run(ctx context.Context) error {
 			h.log.Info("the log is opened again", zap.Int("failures", failures), zap.Error(err))
 			h.say("the source's log, which is opened again after: " + err.Error())
 		}
-		if !sleep(ctx, pause.NextBackOff()) {
+		if !wait.For(ctx, pause.NextBackOff()) {
 			return nil
 		}
-	}
-}
-
-// sleep waits; false if ctx ended.
-func sleep(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-ctx.Done():
-		return false
 	}
 }
 

@@ -15,6 +15,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"fencerow/change"
+	"fencerow/internal/wait"
 	"fencerow/verify"
 )
 
@@ -95,8 +96,8 @@ func (s *Side) ask(ctx context.Context, text string, arguments ...string) ([][][
 		case refused && !strings.HasPrefix(answer.Code, "57P") && !strings.HasPrefix(answer.Code, "40"), try == triesMax:
 			return nil, s.Fault(err)
 		}
-		if err := pause(ctx, time.Duration(try)*tryPause); err != nil {
-			return nil, err
+		if !wait.For(ctx, time.Duration(try)*tryPause) {
+			return nil, context.Cause(ctx)
 		}
 	}
 }
@@ -115,17 +116,6 @@ func (s *Side) askOnce(ctx context.Context, text string, arguments []string) ([]
 	}
 	result := s.conn.ExecParams(ctx, text, values, nil, nil, nil).Read()
 	return result.Rows, result.Err
-}
-
-func pause(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	case <-timer.C:
-		return nil
-	}
 }
 
 // table returns a table by its name.
@@ -306,8 +296,8 @@ func (s *Side) Settle(ctx context.Context) error {
 		case time.Now().After(end):
 			return verify.ErrBusy
 		}
-		if err := pause(ctx, settleEvery); err != nil {
-			return err
+		if !wait.For(ctx, settleEvery) {
+			return context.Cause(ctx)
 		}
 	}
 }
