@@ -67,17 +67,8 @@ type records struct {
 
 // write sends events until ctx or the connection ends, and says from when on none is missed.
 func (s *Server) write(ctx context.Context, w http.ResponseWriter, out <-chan event, ready <-chan struct{}) {
-	control := http.NewResponseController(w)
-	w.Header().Set("Content-Type", "text/event-stream")
-	w.WriteHeader(http.StatusOK)
-	send := func(text string) error {
-		_ = control.SetWriteDeadline(s.now().Add(eventWriteMax)) //nolint:errcheck // a writer without deadlines is a test's
-		if _, err := fmt.Fprint(w, text); err != nil {
-			return err
-		}
-		return control.Flush()
-	}
-	if send("") != nil {
+	stream, err := s.begin(w)
+	if err != nil {
 		return
 	}
 	quiet := time.NewTicker(eventQuiet)
@@ -97,7 +88,7 @@ func (s *Server) write(ctx context.Context, w http.ResponseWriter, out <-chan ev
 			}
 			text = fmt.Sprintf("event: %s\nid: %s\ndata: %s\n\n", one.kind, one.id, data)
 		}
-		if send(text) != nil {
+		if stream.send(text) != nil {
 			return
 		}
 	}

@@ -166,17 +166,8 @@ type sent struct {
 
 // sendVerify sends differences as they come, and progress now and then.
 func (s *Server) sendVerify(ctx context.Context, w http.ResponseWriter, told <-chan sent) {
-	control := http.NewResponseController(w)
-	w.Header().Set("Content-Type", "text/event-stream")
-	w.WriteHeader(http.StatusOK)
-	send := func(text string) error {
-		_ = control.SetWriteDeadline(s.now().Add(eventWriteMax)) //nolint:errcheck // a writer without deadlines is a test's
-		if _, err := fmt.Fprint(w, text); err != nil {
-			return err
-		}
-		return control.Flush()
-	}
-	if send("") != nil {
+	stream, err := s.begin(w)
+	if err != nil {
 		return
 	}
 	quiet := time.NewTicker(verifyQuiet)
@@ -202,7 +193,7 @@ func (s *Server) sendVerify(ctx context.Context, w http.ResponseWriter, told <-c
 			}
 			text = fmt.Sprintf("event: %s\ndata: %s\n\n", one.event, data)
 		}
-		if send(text) != nil || one.last {
+		if stream.send(text) != nil || one.last {
 			return
 		}
 	}
