@@ -97,14 +97,14 @@ func (p *proxy) setDeaf(deaf bool) {
 func TestConformance(t *testing.T) {
 	line := newProxy(t, strings.TrimPrefix(member.Endpoint, "http://"))
 	prefix := func(t *testing.T) string { return prefixOf(t) }
-	options := changefeed.Options{OptionSnapshotChunk: "7"}
+	options := changefeed.Options{source.OptionSnapshotChunk: "7"}
 	sourcetest.Run(t, sourcetest.Subject{
 		Open: func(t *testing.T) source.Source {
 			return openUnclosed(t, line.listener.Addr().String(), prefix(t), options)
 		},
 		OpenBridging: func(t *testing.T) source.Source {
 			return openUnclosed(t, line.listener.Addr().String(), prefix(t),
-				changefeed.Options{OptionOnGap: gapResnapshot, OptionSnapshotChunk: "7"})
+				changefeed.Options{source.OptionOnGap: source.GapResnapshot, source.OptionSnapshotChunk: "7"})
 		},
 		Key:   func(t *testing.T, i int) string { return fmt.Sprintf("%s%04d", prefix(t), i) },
 		Value: func(row change.Row) string { return string(row.(*change.KV).Value) },

@@ -194,7 +194,7 @@ func TestSnapshotSurvivesCompaction(t *testing.T) {
 	p := prefixOf(t)
 	h := &history{}
 	require.NoError(t, h.write(t.Context(), p, 300, 0))
-	s := open(t, changefeed.Options{OptionSnapshotChunk: "10"})
+	s := open(t, changefeed.Options{source.OptionSnapshotChunk: "10"})
 	pieces := []source.Piece{{Span: s.Span()}}
 	checker := sourcetest.NewChecker(pieces, func(row change.Row) string { return string(row.(*change.KV).Value) })
 	r := read(t, s, pieces...)
@@ -221,7 +221,7 @@ func TestNothingIsLeftBehind(t *testing.T) {
 	ignore := goleak.IgnoreCurrent()
 	p := prefixOf(t)
 	from := fill(t, p, 6000, 300, 10)
-	s := openUnclosed(t, strings.TrimPrefix(member.Endpoint, "http://"), p, changefeed.Options{OptionSnapshotChunk: "10"})
+	s := openUnclosed(t, strings.TrimPrefix(member.Endpoint, "http://"), p, changefeed.Options{source.OptionSnapshotChunk: "10"})
 	for _, mark := range []change.Mark{change.At(from), {}} {
 		for take := range 4 {
 			r, err := s.Read(t.Context(), source.Request{Pieces: []source.Piece{{Span: s.Span(), Mark: mark}}})
@@ -243,18 +243,18 @@ func TestNothingIsLeftBehind(t *testing.T) {
 func TestOptionsAreChecked(t *testing.T) {
 	for _, options := range []changefeed.Options{
 		{OptionPrevious: "yes"},
-		{OptionOnGap: "ignore"},
-		{OptionSnapshotRate: "-1"},
-		{OptionSnapshotChunk: "0"},
-		{OptionSnapshotChunk: "x"},
+		{source.OptionOnGap: "ignore"},
+		{source.OptionSnapshotRate: "-1"},
+		{source.OptionSnapshotChunk: "0"},
+		{source.OptionSnapshotChunk: "x"},
 		{"tls_ca": "relative"},
 	} {
 		_, err := parseSettings(options)
 		requireFault(t, err, changefeed.CodeRequestInvalid, false)
 	}
-	settings, err := parseSettings(changefeed.Options{"batch_bytes": "1", OptionOnGap: "resnapshot"})
+	settings, err := parseSettings(changefeed.Options{"batch_bytes": "1", source.OptionOnGap: "resnapshot"})
 	require.NoError(t, err)
-	require.True(t, settings.resnapshot)
+	require.True(t, settings.Resnapshot)
 	for _, option := range Options() {
 		require.NotEmpty(t, option.Doc)
 	}

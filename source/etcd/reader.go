@@ -229,7 +229,7 @@ func (r *reader) bridge(gone *compactedError) error {
 		if from >= gone.oldest {
 			continue
 		}
-		if !piece.fresh && !r.source.resnapshot || r.resnapshots >= resnapshotsMax {
+		if !piece.fresh && !r.source.Resnapshot || r.resnapshots >= resnapshotsMax {
 			return r.source.compacted(gone, from)
 		}
 		piece.mark, piece.fresh = change.Mark{}, false

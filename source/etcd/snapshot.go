@@ -66,7 +66,7 @@ func (r *reader) startSnapshot() {
 	s := &snapshot{
 		source: r.source, revision: r.snapshotAt, bytesMax: min(pageBytesMax, r.buffer/4), progress: &r.progress,
 		pages: make(chan page, pagesAhead), cancel: cancel, done: make(chan struct{}),
-		limit: min(pageRowsFirst, r.source.snapshotChunk),
+		limit: min(pageRowsFirst, r.source.SnapshotChunk),
 	}
 	for _, piece := range r.pieces {
 		if unread(piece) {
@@ -181,8 +181,8 @@ func (s *snapshot) read(ctx context.Context) error {
 			}
 			more = !endsAt(next.span, span)
 			span.Start = next.span.End
-			if s.source.snapshotRate > 0 {
-				if err := pace(ctx, started, time.Duration(len(next.rows))*time.Second/time.Duration(s.source.snapshotRate)); err != nil {
+			if s.source.SnapshotRate > 0 {
+				if err := pace(ctx, started, time.Duration(len(next.rows))*time.Second/time.Duration(s.source.SnapshotRate)); err != nil {
 					return err
 				}
 			}
@@ -249,7 +249,7 @@ func (s *snapshot) page(ctx context.Context, client *clientv3.Client, span chang
 		next.span.End = append(append(make([]byte, 0, len(last)+1), last...), 0)
 	}
 	if len(next.rows) > 0 {
-		s.limit = max(1, min(s.bytesMax*len(next.rows)/size, s.limit*pageGrowth, s.source.snapshotChunk))
+		s.limit = max(1, min(s.bytesMax*len(next.rows)/size, s.limit*pageGrowth, s.source.SnapshotChunk))
 	}
 	return next, response.Count, nil
 }

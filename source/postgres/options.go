@@ -2,26 +2,16 @@ package postgres
 
 import (
 	"errors"
-	"fmt"
-	"strconv"
 
 	"fencerow/changefeed"
 	"fencerow/endpoint"
+	"fencerow/source"
 )
 
-// Names of the options.
+// Names of the options that only this kind takes.
 const (
-	OptionTables        = "tables"
-	OptionRequireKey    = "require_key"
-	OptionOnGap         = "on_gap"
-	OptionSnapshotRate  = "snapshot_rate"
-	OptionSnapshotChunk = "snapshot_chunk"
-)
-
-// Values of on_gap.
-const (
-	gapFail       = "fail"
-	gapResnapshot = "resnapshot"
+	OptionTables     = "tables"
+	OptionRequireKey = "require_key"
 )
 
 const (
@@ -35,10 +25,12 @@ const (
 func Options() []changefeed.Option { return append(ownOptions(), endpoint.TLSOptions()...) }
 
 // Resnapshots reports whether what the source has lost is read again.
-func Resnapshots(options changefeed.Options) bool { return options[OptionOnGap] == gapResnapshot }
+func Resnapshots(options changefeed.Options) bool {
+	return options[source.OptionOnGap] == source.GapResnapshot
+}
 
 func ownOptions() []changefeed.Option {
-	return []changefeed.Option{
+	return append([]changefeed.Option{
 		{
 			Name: OptionTables, Default: tablesDefault, Check: checkPatterns,
 			Doc: "which tables, as schema.table with * and ?, several with commas between; ! leaves those out that match, as in " +
@@ -48,42 +40,26 @@ func ownOptions() []changefeed.Option {
 			Name: OptionRequireKey, Default: "false", Check: changefeed.OneOf("true", "false"),
 			Doc: "true refuses tables without a replica identity; else their inserts and truncates are copied, and no updates and deletes",
 		},
-		{
-			Name: OptionOnGap, Default: gapFail, Check: changefeed.OneOf(gapFail, gapResnapshot),
-			Doc: "what to do when the replication slot is lost and log that is needed with it: fail, or resnapshot, which makes a new " +
-				"slot and reads everything again",
-		},
-		{
-			Name: OptionSnapshotRate, Default: "0", Check: changefeed.Between(0, 1<<31),
-			Doc: "at most so many rows a second while a snapshot is read; 0 is as fast as possible",
-		},
-		{
-			Name: OptionSnapshotChunk, Default: strconv.Itoa(snapshotChunkDefault), Check: changefeed.Between(1, snapshotChunkMax),
-			Doc: fmt.Sprintf("at most so many rows in one page of a snapshot, 1 to %d; large rows make smaller pages", snapshotChunkMax),
-		},
-	}
+	}, source.SnapshotOptions("what to do when the replication slot is lost and log that is needed with it: fail, or resnapshot, which makes a new "+
+		"slot and reads everything again", snapshotChunkDefault, snapshotChunkMax)...)
 }
 
 // settings are the options as values.
 type settings struct {
-	patterns      patterns
-	requireKey    bool
-	resnapshot    bool
-	snapshotRate  int
-	snapshotChunk int
+	source.SnapshotSettings
+
+	patterns   patterns
+	requireKey bool
 }
 
 func parseSettings(options changefeed.Options) (settings, error) {
-	var s settings
 	values, err := options.Values(Options())
 	if err != nil {
-		return s, err
+		return settings{}, err
 	}
-	s.requireKey = values[OptionRequireKey] == "true"
-	s.resnapshot = values[OptionOnGap] == gapResnapshot
-	var errPatterns, errChunk error
+	s := settings{requireKey: values[OptionRequireKey] == "true"}
+	var errPatterns error
 	s.patterns, errPatterns = parsePatterns(values[OptionTables])
-	s.snapshotRate, err = strconv.Atoi(values[OptionSnapshotRate])
-	s.snapshotChunk, errChunk = strconv.Atoi(values[OptionSnapshotChunk])
-	return s, errors.Join(errPatterns, err, errChunk)
+	s.SnapshotSettings, err = source.ParseSnapshotSettings(values)
+	return s, errors.Join(errPatterns, err)
 }

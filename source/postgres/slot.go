@@ -89,9 +89,9 @@ func (s *Source) prepare(ctx context.Context, c *connection, begun bool) (change
 	switch {
 	case there.found && !there.lost:
 		return below(there.confirmed), s.publish(ctx, c)
-	case begun && !s.resnapshot && !there.found:
+	case begun && !s.Resnapshot && !there.found:
 		return 0, s.slotLost("has no replication slot " + s.slotName() + " any more")
-	case begun && !s.resnapshot:
+	case begun && !s.Resnapshot:
 		return 0, s.slotLost("has a replication slot " + s.slotName() + " that " + there.why)
 	}
 	if err := s.confirm(ctx); err != nil {

@@ -44,8 +44,8 @@ func newSnapshots(of *Source) *snapshots {
 		exporter: newExporter(of), lanes: semaphore.NewWeighted(lanesMax - 1), keyless: semaphore.NewWeighted(1),
 		partRows: partRows, keylessMax: keylessBytesMax,
 	}
-	if of.snapshotRate > 0 {
-		s.limiter = rate.NewLimiter(rate.Limit(of.snapshotRate), max(of.snapshotRate, of.snapshotChunk))
+	if of.SnapshotRate > 0 {
+		s.limiter = rate.NewLimiter(rate.Limit(of.SnapshotRate), max(of.SnapshotRate, of.SnapshotChunk))
 	}
 	return s
 }

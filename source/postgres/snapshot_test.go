@@ -65,7 +65,7 @@ func (w *world) prepare() {
 // paged opens a source whose pages have so many rows.
 func (w *world) paged(rows string) *postgres.Source {
 	w.Helper()
-	return w.open(way{options: changefeed.Options{postgres.OptionSnapshotChunk: rows}})
+	return w.open(way{options: changefeed.Options{source.OptionSnapshotChunk: rows}})
 }
 
 // connect opens another connection to the database.

@@ -36,7 +36,7 @@ type pages struct {
 }
 
 func newPages(of *part, at change.Position, settings *snapshots, bytes int, give func(source.Event) error) *pages {
-	p := &pages{part: of, at: at, rowsMax: settings.snapshotChunk, bytes: bytes, most: settings.keylessMax, give: give, start: of.span.Start}
+	p := &pages{part: of, at: at, rowsMax: settings.SnapshotChunk, bytes: bytes, most: settings.keylessMax, give: give, start: of.span.Start}
 	p.name, p.prefix = of.table.relation.String(), of.table.span().Start
 	p.keyMax = len(keyColumns(of.table.relation))
 	return p

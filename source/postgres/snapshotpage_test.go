@@ -17,7 +17,7 @@ func TestPagesAreBounded(t *testing.T) {
 	of := &table{relation: relation("t", intColumn("id", 1), textColumn("v", 0))}
 	whole := partOf(of, of.span())
 	settings := &snapshots{exporter: &exporter{Source: &Source{}}, keylessMax: 1 << 10}
-	settings.snapshotChunk = 10
+	settings.SnapshotChunk = 10
 	var given []source.Event
 	give := func(event source.Event) error { given = append(given, event); return nil }
 	pages := newPages(&whole, 7, settings, 2000, give)

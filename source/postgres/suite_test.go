@@ -17,7 +17,6 @@ import (
 	"fencerow/change"
 	"fencerow/changefeed"
 	"fencerow/source"
-	"fencerow/source/postgres"
 	"fencerow/source/serial"
 	"fencerow/source/sourcetest"
 )
@@ -73,7 +72,7 @@ func newSubject(t *testing.T, column keyColumn, onGap serial.OnGap) *subject {
 	s.node.Observed(fed.Changefeed, serial.Owner{UID: fed.UID, Epoch: 7, Node: "a"})
 	feed := fed
 	feed.OnGap = onGap
-	s.from = s.node.NewSource(s.open(way{options: changefeed.Options{postgres.OptionSnapshotChunk: "7"}}), feed)
+	s.from = s.node.NewSource(s.open(way{options: changefeed.Options{source.OptionSnapshotChunk: "7"}}), feed)
 	return s
 }
 
