@@ -124,4 +124,3 @@ func (l *life) resign(ctx context.Context, lead *epochstore.Lead) {
 		l.log.Info("the term was not given back; it ends with the lease", zap.Error(err))
 	}
 }
-
