@@ -405,7 +405,7 @@ func (a *attempt) identify(ctx context.Context, from source.Source) error {
 	if err != nil {
 		return ofSource(err)
 	}
-	if err := SameSource(a.start.SourceID, identity); err != nil {
+	if err := source.Same(a.start.SourceID, identity); err != nil {
 		return err
 	}
 	a.publish(inTurn, func(progress *Progress) { progress.SourceID = identity })

@@ -56,19 +56,6 @@ func (a Attempt) Outcome() Outcome {
 	return Outcome{Over: fault.Permanent || a.Failures > a.Retries, Fault: fault}
 }
 
-// SameSource refuses a source that is not the one which was read so far, if that is known.
-func SameSource(known, answers string) error {
-	if known == "" || known == answers {
-		return nil
-	}
-	return &changefeed.Fault{
-		Code: changefeed.CodeSourceReplaced, Field: "source", Value: answers,
-		Detail:    "is not the source that was read so far, which was " + known,
-		Cure:      "point the changefeed at the former source, or remove the changefeed and create it anew",
-		Permanent: true,
-	}
-}
-
 // CutAt cuts a step of a run at the mark that a pump was asked to stop at; last says that nothing follows. The error says
 // that the pump stops before it.
 func CutAt(at change.Mark, step, run sink.Batch) (batch sink.Batch, last bool, err error) {

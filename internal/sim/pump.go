@@ -12,6 +12,7 @@ import (
 	"fencerow/dispatcher"
 	"fencerow/fence"
 	"fencerow/sink"
+	"fencerow/source"
 )
 
 const (
@@ -187,7 +188,7 @@ func (p *pump) attempt(t *task) error {
 	if err := p.life.world.source.ask(t, func() { identity, unknown = p.life.world.source.identity(p.start.SourceID) }); err != nil {
 		return err
 	}
-	if err := cmp.Or(unknown, dispatcher.SameSource(p.start.SourceID, identity)); err != nil {
+	if err := cmp.Or(unknown, source.Same(p.start.SourceID, identity)); err != nil {
 		return err
 	}
 	p.progress.SourceID = identity
