@@ -6,6 +6,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
+	"fencerow/changefeed"
 	"fencerow/coordinator"
 	"fencerow/dispatcher"
 	"fencerow/maintainer"
@@ -57,4 +58,27 @@ func (m *metrics) watchSpool(used func() int64) error {
 		Name: "cdc_log_spooled_bytes",
 		Help: "Bytes that slow spans of changefeeds with one log are behind with, on the disk of their owner. At its bound the source waits.",
 	}, func() float64 { return float64(used()) }))
+}
+
+// watchRetained shows what sources keep.
+func (m *metrics) watchRetained(retained func() map[changefeed.ID]int64) error {
+	return m.registry.Register(&retainedBytes{retained: retained, described: prometheus.NewDesc("cdc_source_retained_bytes",
+		"Bytes of its log that the source keeps for the changefeed. Growing: the checkpoint stands still. Alert well before the source's disk is full.",
+		[]string{"namespace", "changefeed"}, nil)})
+}
+
+// retainedBytes is a gauge that is read when it is gathered.
+type retainedBytes struct {
+	retained  func() map[changefeed.ID]int64
+	described *prometheus.Desc
+}
+
+// Describe implements [prometheus.Collector].
+func (r *retainedBytes) Describe(to chan<- *prometheus.Desc) { to <- r.described }
+
+// Collect implements [prometheus.Collector].
+func (r *retainedBytes) Collect(to chan<- prometheus.Metric) {
+	for id, bytes := range r.retained() {
+		to <- prometheus.MustNewConstMetric(r.described, prometheus.GaugeValue, float64(bytes), id.Namespace, id.Name)
+	}
 }

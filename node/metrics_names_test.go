@@ -14,6 +14,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
+
+	"fencerow/changefeed"
 	"sigs.k8s.io/yaml"
 )
 
@@ -50,6 +52,7 @@ func registered(t *testing.T) map[string]metric {
 	require.NoError(t, err)
 	require.NoError(t, m.watchSession(func() float64 { return 0 }))
 	require.NoError(t, m.watchSpool(func() int64 { return 0 }))
+	require.NoError(t, m.watchRetained(func() map[changefeed.ID]int64 { return nil }))
 	gathered := kinds(t, registry)
 	out := map[string]metric{}
 	for _, collector := range registry.collectors {
@@ -82,7 +85,7 @@ func kinds(t *testing.T, from prometheus.Gatherer) map[string]string {
 
 func kindOfLabelled(collector prometheus.Collector) string {
 	switch collector.(type) {
-	case *prometheus.GaugeVec:
+	case *prometheus.GaugeVec, *retainedBytes:
 		return "gauge"
 	case *prometheus.CounterVec:
 		return "counter"

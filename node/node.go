@@ -121,7 +121,18 @@ func (p *process) start(ctx context.Context, level zap.AtomicLevel) (*httpServer
 	if err := p.metrics.watchSpool(p.spool.Used); err != nil {
 		return nil, errors.Join(fmt.Errorf("node: %w", err), server.close())
 	}
+	if err := p.metrics.watchRetained(p.retained); err != nil {
+		return nil, errors.Join(fmt.Errorf("node: %w", err), server.close())
+	}
 	return server, nil
+}
+
+// retained returns what sources keep for the changefeeds that are owned here.
+func (p *process) retained() map[changefeed.ID]int64 {
+	if l := p.life.Load(); l != nil {
+		return l.logs.Retained()
+	}
+	return nil
 }
 
 // remaining returns the seconds until the deadline of the session; 0 without one.

@@ -98,6 +98,13 @@ type Log interface {
 	Acknowledge(position change.Position)
 }
 
+// Retaining is implemented by logs that can say how much the source keeps until it is acknowledged. It may be called by any
+// goroutine.
+type Retaining interface {
+	// Retained returns bytes, as the source said last; false before it did.
+	Retained() (int64, bool)
+}
+
 // Progress of a snapshot, for people.
 type Progress struct {
 	RowsRead  int64

@@ -25,11 +25,12 @@ func (l *Log) keep(ctx context.Context, c *connection) error {
 	looked := time.Time{}
 	beat := heartbeat{at: time.Now(), acknowledged: change.Position(l.acknowledged.Load())}
 	for {
-		head, err := l.askHead(ctx, c)
+		head, retained, err := l.look(ctx, c)
 		if err != nil {
 			return err
 		}
 		l.head.Store(uint64(head))
+		l.retained.Store(retained + 1)
 		if beat.due(time.Now(), head, change.Position(l.acknowledged.Load())) {
 			if err := emitHeartbeat(ctx, c); err != nil {
 				return err
@@ -49,12 +50,18 @@ func (l *Log) keep(ctx context.Context, c *connection) error {
 	}
 }
 
-// askHead asks the server for its head, and is the one who notices that the link was lost without a word: the log's own connection
-// looks the same whether nothing is written or nothing comes through.
-func (l *Log) askHead(ctx context.Context, c *connection) (change.Position, error) {
+// look asks the server for its head and for how much of its log it keeps for the slot. It is the one who notices that the link was
+// lost without a word: the log's own connection looks the same whether nothing is written or nothing comes through.
+func (l *Log) look(ctx context.Context, c *connection) (head change.Position, retained int64, err error) {
 	ctx, cancel := context.WithTimeout(ctx, l.source.patience.request)
 	defer cancel()
-	return headOf(ctx, c)
+	answer, err := c.query(ctx, `SELECT pg_current_wal_flush_lsn(),
+		(SELECT greatest(pg_current_wal_flush_lsn() - restart_lsn, 0)::int8 FROM pg_replication_slots WHERE slot_name = $1)`, l.source.slotName())
+	if answer, err = answer.one(err); err != nil {
+		return 0, 0, fmt.Errorf("look at the head and the slot: %w", err)
+	}
+	flushed, err := answer.lsn(0)
+	return below(flushed), answer.number(0, 1), err
 }
 
 // heartbeat decides when one is due: nothing was acknowledged for a while although the head is beyond it. Then a transaction of our

@@ -45,11 +45,13 @@ type Log struct {
 	hurry        chan struct{}
 	received     atomic.Uint64 // up to where the server has sent everything
 	head         atomic.Uint64 // of the server, as far as was heard
+	retained     atomic.Int64  // bytes of its log that it keeps for the slot, and one; 0 before that was heard
 }
 
 var (
-	_ source.Log      = (*Log)(nil)
-	_ source.Hurrying = (*Log)(nil)
+	_ source.Log       = (*Log)(nil)
+	_ source.Hurrying  = (*Log)(nil)
+	_ source.Retaining = (*Log)(nil)
 )
 
 // Follow opens the log above a position.
@@ -113,6 +115,12 @@ func (l *Log) Acknowledge(position change.Position) {
 			return
 		}
 	}
+}
+
+// Retained returns how much of its log the server keeps for the slot.
+func (l *Log) Retained() (int64, bool) {
+	retained := l.retained.Load()
+	return retained - 1, retained > 0
 }
 
 // Hurry has the server asked how far it is.

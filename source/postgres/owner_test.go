@@ -131,6 +131,27 @@ func TestTheSlotIsConfirmedUpToWhatWasAcknowledged(t *testing.T) {
 	require.Equal(t, changes[2].Position, w.confirmedFlush(s.SlotName()))
 }
 
+func TestTheLogSaysWhatTheServerKeepsForIt(t *testing.T) {
+	const kept = 4 << 20
+	w := newWorld(t)
+	w.exec(`CREATE TABLE a (id int PRIMARY KEY, t text)`)
+	s := w.open(way{})
+	log := w.follow(s)
+	retained := func() int64 {
+		bytes, _ := log.(source.Retaining).Retained()
+		return bytes
+	}
+	w.exec(`INSERT INTO a SELECT i, repeat('x', 1000) FROM generate_series(1, $1) i`, kept/1000)
+	changes := w.take(log, kept/1000)
+	w.eventually("it is kept", func() bool { return retained() > kept })
+	log.Acknowledge(changes[0].Position)
+	for id := -1; retained() > kept; id-- { // the server notes what runs at its checkpoints, and forgets up to such a note
+		w.exec(`CHECKPOINT`)
+		w.exec(`INSERT INTO a VALUES ($1)`, id)
+		log.Acknowledge(w.take(log, 1)[0].Position)
+	}
+}
+
 func TestASlotThatSomebodyMovedIsLost(t *testing.T) {
 	w := newWorld(t)
 	w.exec(`CREATE TABLE a (id int PRIMARY KEY)`)

@@ -74,6 +74,17 @@ func (h *Hub) hurry() {
 	}
 }
 
+// retained returns how many bytes the source keeps until they are acknowledged; false where it does not say.
+func (h *Hub) retained() (int64, bool) {
+	h.mu.Lock()
+	open := h.open
+	h.mu.Unlock()
+	if retaining, ok := open.(source.Retaining); ok {
+		return retaining.Retained()
+	}
+	return 0, false
+}
+
 // say tells all dispatchers what the log waits for.
 func (h *Hub) say(note string) {
 	h.mu.Lock()

@@ -3,6 +3,8 @@ package serial
 import (
 	"context"
 	"errors"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -110,6 +112,20 @@ func (n *Node) owner(id changefeed.ID, uid changefeed.UID) (Owner, <-chan struct
 func (n *Node) NewHub(config HubConfig) *Hub {
 	log := n.config.Logger.With(zap.Stringer("changefeed", config.Changefeed), zap.Uint64("epoch", uint64(config.Epoch)))
 	return &Hub{config: config, node: n, log: log, came: make(chan struct{}, 1), stored: config.Stored}
+}
+
+// Retained returns how many bytes of their logs the sources of the changefeeds that are read here keep, of those that say so.
+func (n *Node) Retained() map[changefeed.ID]int64 {
+	n.mu.Lock()
+	hubs := slices.Collect(maps.Values(n.hubs))
+	n.mu.Unlock()
+	out := make(map[changefeed.ID]int64, len(hubs))
+	for _, hub := range hubs {
+		if bytes, known := hub.retained(); known {
+			out[hub.config.Changefeed] = bytes
+		}
+	}
+	return out
 }
 
 func (n *Node) register(h *Hub) {
