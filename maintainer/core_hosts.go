@@ -52,10 +52,7 @@ func (c *Core) onStart(in StartResolved) {
 		return
 	}
 	if in.Err != nil {
-		fault := changefeed.AsFault(in.Err, changefeed.CodeSourceUnreachable)
-		if c.later(&c.step) >= triesMax || fault.Permanent {
-			c.fail(fault)
-		}
+		c.sourceFailed(in.Err)
 		return
 	}
 	c.step = retried{}

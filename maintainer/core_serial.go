@@ -48,11 +48,16 @@ func (c *Core) onSourceDropped(in SourceDropped) {
 		return
 	}
 	if in.Err != nil {
-		fault := changefeed.AsFault(in.Err, changefeed.CodeSourceUnreachable)
-		if c.later(&c.step) >= triesMax || fault.Permanent {
-			c.fail(fault)
-		}
+		c.sourceFailed(in.Err)
 		return
 	}
 	c.closeHosts()
+}
+
+// sourceFailed has the source asked again later, or gives up.
+func (c *Core) sourceFailed(err error) {
+	fault := changefeed.AsFault(err, changefeed.CodeSourceUnreachable)
+	if c.later(&c.step) >= triesMax || fault.Permanent {
+		c.fail(fault)
+	}
 }
