@@ -14,9 +14,9 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
+	"sigs.k8s.io/yaml"
 
 	"fencerow/changefeed"
-	"sigs.k8s.io/yaml"
 )
 
 var writeTable = flag.Bool("metrics.write", false, "write docs/metrics.md instead of comparing it")

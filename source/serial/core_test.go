@@ -79,7 +79,8 @@ func TestRowThatLeavesItsSpanIsAFault(t *testing.T) {
 	require.NoError(t, err)
 	require.Zero(t, n, "neither key is its own")
 	for _, pieces := range [][]source.Piece{
-		{{Span: low, Mark: change.At(5)}}, {{Span: high, Mark: change.At(5)}},
+		{{Span: low, Mark: change.At(5)}},
+		{{Span: high, Mark: change.At(5)}},
 		{{Span: low, Mark: change.At(5)}, {Span: high, Mark: change.At(10)}},
 	} {
 		_, err = take(pieces...)
