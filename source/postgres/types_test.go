@@ -4,12 +4,15 @@ package postgres_test
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
 	"fencerow/change"
+	"fencerow/changefeed"
 )
 
 // Each type in the log: its name, how it is read, and the value in the text form that the same type reads.
@@ -156,4 +159,23 @@ func TestPartitionsAreTheirTable(t *testing.T) {
 		"0 delete public.p:0000000000000000001|0000000000000000001 before(id=1 part=1)",
 		"1 create public.p:0000000000000000001|0000000000000000002 after(id=1 part=2)",
 	}, lines(w.take(log, 4)))
+}
+
+// Text comes as UTF-8 whatever the database keeps it in, in the log and in the snapshot.
+func TestTextOfAnotherEncoding(t *testing.T) {
+	w := newWorldLike(t, server, ` ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0`)
+	w.exec(`SET client_encoding = 'UTF8'`)
+	w.exec(`CREATE TABLE a (id int PRIMARY KEY, "größe" text)`)
+	w.exec(`INSERT INTO a VALUES (1, 'fünf')`)
+	require.Equal(t, "5", w.text(`SELECT pg_column_size("größe")::text FROM a`), "one byte a character, and one before")
+	s := w.open(way{})
+	log := w.follow(s)
+	w.exec(`UPDATE a SET "größe" = 'zwölf'`)
+	require.Equal(t, []string{"0 update public.a:0000000000000000001 after(id=1 größe=zwölf)"}, lines(w.take(log, 1)))
+	require.Equal(t, []string{"1|zwölf"}, slices.Collect(maps.Values(rowsOf(t, all(t, w.open(way{}), changefeed.Whole())))))
+
+	ascii := newWorldLike(t, server, ` ENCODING 'SQL_ASCII' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0`)
+	ascii.exec(`CREATE TABLE a (id int PRIMARY KEY)`)
+	fault := requireFault(t, ascii.open(way{}).Check(ascii.ctx), changefeed.CodeRequestInvalid)
+	require.Contains(t, fault.Detail, "SQL_ASCII")
 }

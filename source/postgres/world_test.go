@@ -68,13 +68,19 @@ func newWorld(t *testing.T) *world {
 
 func newWorldOn(t testing.TB, on *dbtest.Server) *world {
 	t.Helper()
+	return newWorldLike(t, on, "")
+}
+
+// newWorldLike makes a database with options of its own.
+func newWorldLike(t testing.TB, on *dbtest.Server, options string) *world {
+	t.Helper()
 	worlds++
 	ctx, cancel := context.WithTimeout(t.Context(), caseMax)
 	t.Cleanup(cancel)
 	w := &world{TB: t, ctx: ctx, server: on, database: "w" + strconv.Itoa(worlds), uid: fmt.Sprintf("UID-%d", worlds)}
 	root, err := pgx.Connect(ctx, on.Postgres("postgres"))
 	require.NoError(t, err)
-	_, err = root.Exec(ctx, "CREATE DATABASE "+w.database)
+	_, err = root.Exec(ctx, "CREATE DATABASE "+w.database+options)
 	require.NoError(t, err)
 	require.NoError(t, root.Close(ctx))
 	w.admin, err = pgx.Connect(ctx, on.Postgres(w.database))
