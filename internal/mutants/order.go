@@ -24,7 +24,7 @@ func orders() []order {
 			"	a.pieces.advance(batch.Span, batch.To)\n	a.count(batch, bytes, resolved)\n	if err := a.writer.Write(limited, batch); err != nil {",
 		},
 		{
-			"claims after the position was read", "dispatcher/pump.go", "claim",
+			"claims after the position was read", "dispatcher/pump_attempt.go", "claim",
 			"newPieces(writer.Pieces())",
 			"newPieces([]sink.Piece{{Span: a.start.Span, Mark: from}})",
 		},
