@@ -25,9 +25,7 @@ type slot struct {
 	why       string
 	confirmed change.Position // transactions whose commit begins at or above it are sent
 	restart   change.Position // the log from here on is kept
-	pid       string          // of who follows it, "" for nobody
-	follower  string          // its connection's name
-	started   string          // when that connection began
+	follower  holder
 }
 
 func (s *Source) slot(ctx context.Context, c *connection) (slot, error) {
@@ -40,7 +38,7 @@ func (s *Source) slot(ctx context.Context, c *connection) (slot, error) {
 	if len(answer) == 0 {
 		return slot{}, nil
 	}
-	out := slot{found: true, pid: answer.text(0, 5), follower: answer.text(0, 6), started: answer.text(0, 7)}
+	out := slot{found: true, follower: holder{pid: answer.text(0, 5), name: answer.text(0, 6), started: answer.text(0, 7)}}
 	if out.confirmed, err = answer.lsn(3); err != nil {
 		return slot{}, err
 	}
@@ -82,6 +80,10 @@ func (s *Source) prepare(ctx context.Context, c *connection, begun bool) (change
 	if err := s.same(identity); err != nil {
 		return 0, err
 	}
+	if err := s.sit(ctx, c); err != nil {
+		return 0, err
+	}
+	defer s.rise(ctx, c)
 	there, err := s.slot(ctx, c)
 	if err != nil {
 		return 0, err
@@ -170,13 +172,17 @@ func (s *Source) createSlot(ctx context.Context, c *connection) (change.Position
 	return below(consistent), nil
 }
 
-// Drop removes slot and publications, after it ended whoever follows the slot.
+// Drop removes slot and publications, after it ended whoever follows the slot or might make them anew.
 func (s *Source) Drop(ctx context.Context) error {
 	c, err := s.connect(ctx)
 	if err != nil {
 		return s.fault(err)
 	}
 	defer c.close() //nolint:contextcheck // a goodbye has its own time
+	if err := s.sit(ctx, c); err != nil {
+		return s.fault(err)
+	}
+	defer s.rise(ctx, c)
 	if err := s.dropSlot(ctx, c); err != nil {
 		return s.fault(err)
 	}
