@@ -163,10 +163,13 @@ func (c *Core) ruleReleased(f *feed) verdict {
 	return v
 }
 
-// releasedFor returns what the owner that released has done before: stopped everything to pause, cleaned up to remove,
-// or neither. There is one handoff per epoch, so it says what the owner was asked; an owner that wasn't asked did what
-// the spec of its epoch wants.
+// releasedFor returns what the owner that released has done before: stopped everything and shut the sink to pause, cleaned up to
+// remove, or neither. It says so itself: what it was asked need not have reached it. Of an owner of a version that did not say
+// so, it is what the one handoff of its epoch asked; without one, what the spec of its epoch wants.
 func (f *feed) releasedFor() changefeed.Desired {
+	if done := f.current().ReleasedFor; done != "" {
+		return done
+	}
 	reason := f.epoch.value.Reason
 	if handoff := f.asked(); handoff != nil {
 		reason = handoff.Reason

@@ -90,7 +90,11 @@ func (r *random) changeStatus(id changefeed.ID) {
 		return // a release is final
 	}
 	state := []changefeed.State{changefeed.StateRunning, changefeed.StateRetrying, changefeed.StateFailed, changefeed.StateReleased}[r.pick(4, "state")]
-	r.putStatus(id, state, changefeed.Duration(r.pick(20, "retry"))*time.Second)
+	done := []changefeed.Desired{"", changefeed.DesiredRunning, changefeed.DesiredPaused, changefeed.DesiredRemoved}[r.pick(4, "for")]
+	if state != changefeed.StateReleased {
+		done = ""
+	}
+	r.putStatus(id, state, done, changefeed.Duration(r.pick(20, "retry"))*time.Second)
 }
 
 // check looks at every epoch as it is stored.
@@ -187,9 +191,9 @@ func (r *random) obey() {
 		handoff, asked := r.handoffs[id]
 		stop := r.specs[id].value.Desired != changefeed.DesiredRunning && r.specs[id].mod == epoch.value.SpecRevision
 		if stop || asked && handoff.value.Epoch == epoch.value.Epoch {
-			r.putStatus(id, changefeed.StateReleased, 0)
+			r.putStatus(id, changefeed.StateReleased, "", 0)
 		} else {
-			r.putStatus(id, changefeed.StateRunning, 0)
+			r.putStatus(id, changefeed.StateRunning, "", 0)
 		}
 	}
 }

@@ -83,7 +83,7 @@ func run(t *testing.T, w *world, d *datadriven.TestData) {
 			w.watchLate(id, fence.Epoch(epoch), changefeed.State(word(d, "state")))
 			return
 		}
-		require.True(t, w.putStatus(id, changefeed.State(word(d, "state")), duration(t, word(d, "retry"))))
+		require.True(t, w.putStatus(id, changefeed.State(word(d, "state")), changefeed.Desired(word(d, "for")), duration(t, word(d, "retry"))))
 	case "corrupt":
 		runCorrupt(w, d, id)
 	case "tick":
@@ -139,7 +139,7 @@ func TestDecisionCarriesLastStatus(t *testing.T) {
 	require.NoError(t, w.elect())
 	w.settle()
 	w.release()
-	w.putStatus(feedID("a"), changefeed.StateRunning, 0)
+	w.putStatus(feedID("a"), changefeed.StateRunning, "", 0)
 	e := w.statuses[feedID("a")]
 	e.value.Checkpoint = change.Position(77)
 	e.mod = w.revision + 1
@@ -170,7 +170,7 @@ func TestANameThatIsTakenAgainBeforeItsRemovalIsAnsweredGetsAnOwner(t *testing.T
 		}
 		w.answerAll(answerOK)
 		w.release()
-		w.putStatus(id, changefeed.StateReleased, 0)
+		w.putStatus(id, changefeed.StateReleased, "", 0)
 	}
 	w.pending = nil
 	err := w.remove(removal)

@@ -281,14 +281,14 @@ func (w *world) putSpec(id changefeed.ID, change func(*record.Spec)) {
 }
 
 // putStatus writes a status as the owner of the current epoch does.
-func (w *world) putStatus(id changefeed.ID, state changefeed.State, nextTry changefeed.Duration) bool {
+func (w *world) putStatus(id changefeed.ID, state changefeed.State, done changefeed.Desired, nextTry changefeed.Duration) bool {
 	epoch, found := w.epochs[id]
 	if !found || epoch.value.Owner == "" {
 		return false
 	}
 	w.revision++
 	at := time.Unix(1_700_000_000, int64(w.now))
-	status := record.Status{UID: epoch.value.UID, Epoch: epoch.value.Epoch, State: state, At: at}
+	status := record.Status{UID: epoch.value.UID, Epoch: epoch.value.Epoch, State: state, ReleasedFor: done, At: at}
 	if nextTry > 0 {
 		next := at.Add(nextTry)
 		status.Error = &record.Error{Code: changefeed.CodeSourceUnreachable, NextTry: &next}

@@ -247,6 +247,9 @@ func describeStatus(status *record.Status) string {
 	if status.StartPosition != nil {
 		out += fmt.Sprintf(", started at %d", *status.StartPosition)
 	}
+	if status.ReleasedFor != "" {
+		out += ", done for " + string(status.ReleasedFor)
+	}
 	if status.SyncPoint != 0 {
 		out += fmt.Sprintf(", sync point %d", status.SyncPoint)
 	}

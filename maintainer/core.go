@@ -200,7 +200,7 @@ func (c *Core) advance() {
 		c.advanceClosing()
 	}
 	if c.wish == wishHandOver && c.report.known && c.phase < phaseReleasing {
-		c.release(changefeed.StateReleased)
+		c.releaseFor(changefeed.DesiredRunning)
 	}
 }
 
@@ -364,7 +364,7 @@ func (c *Core) onRaised(in Raised) {
 		return
 	}
 	if c.phase == phaseShutting {
-		c.release(changefeed.StateReleased)
+		c.releaseFor(changefeed.DesiredPaused)
 		return
 	}
 	c.become(phaseReading)

@@ -179,8 +179,15 @@ func (c *Core) advanceClosing() {
 		}
 	}
 	if !open {
-		c.release(changefeed.StateReleased)
+		c.releaseFor(changefeed.DesiredRemoved)
 	}
+}
+
+// releaseFor ends the epoch in good order. It says what was done before, since nobody else can tell: what the owner was asked need
+// not have reached it.
+func (c *Core) releaseFor(done changefeed.Desired) {
+	c.report.releasedFor = done
+	c.release(changefeed.StateReleased)
 }
 
 // release stores the final status of this epoch. Nothing is sent from now on.

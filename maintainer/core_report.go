@@ -36,10 +36,11 @@ type report struct {
 	errorAt     change.Position // the checkpoint when the error was carried on or made
 	stalled     *record.Stalled
 	heads       heads
-	firstHead   change.Position // the first that this owner knew of while everything was taken over; 0: none yet
-	unsettledAt changefeed.Time // since when a span has not been running
-	spansBefore int             // of the status when the cover was built: 0 says that nothing ran
-	changes     uint64          // written to the sink under this epoch, as far as was told
+	firstHead   change.Position    // the first that this owner knew of while everything was taken over; 0: none yet
+	releasedFor changefeed.Desired // what was done before the release; "" before it
+	unsettledAt changefeed.Time    // since when a span has not been running
+	spansBefore int                // of the status when the cover was built: 0 says that nothing ran
+	changes     uint64             // written to the sink under this epoch, as far as was told
 	bytes       uint64
 }
 
@@ -61,7 +62,7 @@ func (c *Core) draft() record.Status {
 		UID: c.own.Record.UID, Epoch: c.epoch(), State: r.state, Checkpoint: r.checkpoint,
 		Resolved: max(r.resolved, r.checkpoint), SourceID: r.sourceID, StartPosition: r.start, Spans: r.spans,
 		Stalled: r.stalled, Error: r.err, At: c.now.Wall, Extra: r.stored.Status.Extra,
-		SyncPoint: max(c.sync.last, r.stored.Status.SyncPoint),
+		SyncPoint: max(c.sync.last, r.stored.Status.SyncPoint), ReleasedFor: r.releasedFor,
 	}
 }
 

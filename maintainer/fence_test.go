@@ -320,7 +320,7 @@ func TestF26PauseRaisesTheFloorAboveItsEpoch(t *testing.T) {
 	running.State, running.Mark = message.DispatcherStopped, change.At(170)
 	b.from("n1", message.Statuses{Statuses: []message.Status{running}})
 	require.Equal(t, []string{
-		"stop → n1: 5.1", "store running at 170, spans 0", "raise the floor to 6", "store released at 170, spans 0",
+		"stop → n1: 5.1", "store running at 170, spans 0", "raise the floor to 6", "store released at 170, spans 0, done for paused",
 		"end: released",
 	}, b.taken())
 }

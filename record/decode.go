@@ -213,8 +213,7 @@ func (s *Spec) validate(ref Ref) string {
 		when(s.Source == "", "has no source"),
 		when(s.Sink == "", "has no sink"),
 		when(s.Start == "", "has no start"),
-		when(s.Desired != changefeed.DesiredRunning && s.Desired != changefeed.DesiredPaused &&
-			s.Desired != changefeed.DesiredRemoved, fmt.Sprintf("has an unknown desired state %.40q", s.Desired)),
+		when(!desiredKnown(s.Desired), fmt.Sprintf("has an unknown desired state %.40q", s.Desired)),
 		when(s.Move != nil && s.Move.ID == "", "has a move without id"),
 		when(len(s.Skips) > SkipsMax, fmt.Sprintf("leaves out more than %d changes", SkipsMax)),
 	)
@@ -248,7 +247,12 @@ func (s *Status) validate(Ref) string {
 		when(s.Epoch.Compare(0) == 0 || !numberOK(s.Epoch), "has no epoch, or one above 2^53"),
 		when(!stateKnown(s.State), fmt.Sprintf("has an unknown state %.40q", s.State)),
 		when(s.Spans < 0, "has a negative number of spans"),
+		when(s.ReleasedFor != "" && !desiredKnown(s.ReleasedFor), fmt.Sprintf("was released for an unknown state %.40q", s.ReleasedFor)),
 	)
+}
+
+func desiredKnown(desired changefeed.Desired) bool {
+	return desired == changefeed.DesiredRunning || desired == changefeed.DesiredPaused || desired == changefeed.DesiredRemoved
 }
 
 func stateKnown(state changefeed.State) bool {

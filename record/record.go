@@ -165,8 +165,11 @@ type Status struct {
 	Error         *Error           `json:"error,omitempty"`
 	// SyncPoint is the newest that the sink held when it was asked last, for people; absent where there is none.
 	SyncPoint change.Position `json:"sync_point,omitempty"`
-	At        time.Time       `json:"at"`
-	Extra     Extra           `json:"-"`
+	// ReleasedFor says in the state released what the owner has done before: paused, so the sink refuses its epoch; removed, so
+	// neither sink nor source keep anything; running, so neither. Absent from versions that did not say so.
+	ReleasedFor changefeed.Desired `json:"released_for,omitempty"`
+	At          time.Time          `json:"at"`
+	Extra       Extra              `json:"-"`
 }
 
 // Stalled says why the checkpoint stands still.

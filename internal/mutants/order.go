@@ -39,6 +39,16 @@ func orders() []order {
 			"		c.become(phaseStoring)\n		c.shut()\n",
 		},
 		{
+			"lets the source forget before the checkpoint is stored", "maintainer/core_report.go", "progress",
+			"		r.checkpoint, r.movedAt = lowest, c.now.At\n",
+			"		r.checkpoint, r.movedAt = lowest, c.now.At\n		if c.serial.served {\n			c.emit(Acknowledge{Stored: lowest})\n		}\n",
+		},
+		{
+			"changes what the source keeps before an older owner can't", "source/postgres/vacate.go", "sit",
+			"	err := s.oust(ctx, c, \"lock for the changefeed\", func(ctx context.Context) (holder, error) { return trySeat(ctx, c, key) })",
+			"	_, err := trySeat(ctx, c, key)",
+		},
+		{
 			"writes to the target before the redo log has it", "redo/writer.go", "Write",
 			"	if err := w.Stage(ctx, batch); err != nil {",
 			"	if err := write(ctx, w.target, w.inTarget, batch); err != nil {\n		return err\n	}\n	if err := w.Stage(ctx, batch); err != nil {",

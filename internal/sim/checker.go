@@ -73,6 +73,7 @@ type feed struct {
 	claims     bool // the sink has them
 	start      change.Position
 	started    bool            // start is known
+	forced     bool            // removed by force: what the source keeps stays there
 	reopened   bool            // the records were restored since
 	later      change.Position // where it started once more, after that
 	checkpoint change.Position
@@ -139,7 +140,11 @@ func (c *Checker) judge(fact Fact) error {
 	case RestoreFact:
 		c.restore()
 	case ForceFact:
-		c.name(fact.ID).forced = true
+		name := c.name(fact.ID)
+		name.forced = true
+		if name.spec != nil {
+			c.feeds[name.spec.UID].forced = true
+		}
 	case SentFact:
 		return c.sent(fact.Envelope)
 	case KnownFact:
@@ -227,7 +232,25 @@ func (c *Checker) epoch(fact EpochFact) error {
 	if name.specAt != put.SpecRevision {
 		return violated(2, "epoch %d of %v is of spec revision %d, the spec stands at %d", put.Epoch, fact.ID, put.SpecRevision, name.specAt)
 	}
+	if err := c.disowned(name, put); err != nil {
+		return err
+	}
 	name.previous, name.epoch, name.highest = name.epoch, put, put.Epoch
+	return nil
+}
+
+// disowned: when nobody owns a changefeed any more, its sink admits none of those who did.
+func (c *Checker) disowned(name *named, put *record.Epoch) error {
+	feed, last := c.feeds[put.UID], name.epoch
+	if put.Owner != "" || last == nil || feed == nil || !feed.claims || feed.reopened || name.head.UID != put.UID {
+		return nil
+	}
+	switch {
+	case put.Reason == changefeed.ReasonRemoved && !name.head.Removed:
+		return violated(10, "%v, uid %s, counts as cleaned up, and its sink was not told that it is removed", feed.id, put.UID)
+	case put.Reason == changefeed.ReasonPaused && !last.Epoch.OlderThan(name.head.Floor):
+		return violated(10, "%v is paused, and its sink still admits epoch %d: the floor is %d", feed.id, last.Epoch, name.head.Floor)
+	}
 	return nil
 }
 

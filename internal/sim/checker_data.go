@@ -27,6 +27,10 @@ func newFeed(id changefeed.ID, spec *record.Spec) *feed {
 
 func (c *Checker) judgeData(fact Fact) error {
 	switch fact := fact.(type) {
+	case ForgetFact:
+		if feed := c.feeds[fact.UID]; feed == nil || fact.UpTo > feed.checkpoint {
+			return violated(10, "the source was let forget what is up to %d for %s, which no stored checkpoint covers", fact.UpTo, fact.UID)
+		}
 	case SourceFact:
 		c.byKey[fact.Key] = append(c.byKey[fact.Key], len(c.source))
 		c.source = append(c.source, fact)

@@ -26,6 +26,13 @@ func testEpoch(epoch fence.Epoch, owner changefeed.NodeID) EpochFact {
 	return EpochFact{ID: testFeed, Put: &record.Epoch{UID: testUID, Epoch: epoch, Owner: owner, Term: 3, SpecRevision: 5}}
 }
 
+// nobody is the end of an ownership that no other follows.
+func nobody(reason changefeed.Reason) EpochFact {
+	out := testEpoch(21, "")
+	out.Put.Reason = reason
+	return out
+}
+
 func testStatus(epoch fence.Epoch, by changefeed.NodeID, checkpoint change.Position) StatusFact {
 	return StatusFact{ID: testFeed, By: by, Put: &record.Status{UID: testUID, Epoch: epoch, Checkpoint: checkpoint, State: changefeed.StateRunning}}
 }
@@ -154,14 +161,17 @@ func TestTheCheckerRefusesBadHistories(t *testing.T) {
 		good      []Fact
 		bad       []Fact
 	}{
-		"an epoch twice":                     {1, claimed(), []Fact{testEpoch(20, "n2")}},
-		"an epoch that falls":                {1, claimed(), []Fact{testEpoch(19, "n2")}},
-		"an epoch twice, over a removal":     {1, claimed(), []Fact{testEpoch(22, ""), EpochFact{ID: testFeed}, CommitFact{}, testEpoch(21, "n2")}},
-		"a bump of a former term":            {2, claimed(), []Fact{CandidateFact{Key: "c1"}, testEpoch(21, "n2")}},
-		"a bump of a term to come":           {2, claimed(), []Fact{otherTerm}},
-		"a bump of another uid":              {2, claimed(), []Fact{otherUID}},
-		"a bump for a spec that was changed": {2, claimed(), []Fact{otherSpec}},
-		"a status of an epoch that ended":    {2, claimed(), []Fact{testEpoch(21, "n2"), CommitFact{}, testStatus(20, "n1", 12)}},
+		"a source that forgets too much":         {10, claimed(), []Fact{ForgetFact{UID: testUID, UpTo: 13}}},
+		"a pause that leaves the sink open":      {10, claimed(), []Fact{nobody(changefeed.ReasonPaused)}},
+		"a removal that the sink is not told of": {10, claimed(), []Fact{nobody(changefeed.ReasonRemoved)}},
+		"an epoch twice":                         {1, claimed(), []Fact{testEpoch(20, "n2")}},
+		"an epoch that falls":                    {1, claimed(), []Fact{testEpoch(19, "n2")}},
+		"an epoch twice, over a removal":         {1, claimed(), []Fact{testEpoch(22, ""), EpochFact{ID: testFeed}, CommitFact{}, testEpoch(21, "n2")}},
+		"a bump of a former term":                {2, claimed(), []Fact{CandidateFact{Key: "c1"}, testEpoch(21, "n2")}},
+		"a bump of a term to come":               {2, claimed(), []Fact{otherTerm}},
+		"a bump of another uid":                  {2, claimed(), []Fact{otherUID}},
+		"a bump for a spec that was changed":     {2, claimed(), []Fact{otherSpec}},
+		"a status of an epoch that ended":        {2, claimed(), []Fact{testEpoch(21, "n2"), CommitFact{}, testStatus(20, "n1", 12)}},
 		"a status of a node that owns nothing": {2, claimed(), []Fact{
 			testStatus(20, "n2", 12),
 		}},

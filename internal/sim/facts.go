@@ -80,6 +80,11 @@ type (
 		Key      string
 		Deleted  bool
 	}
+	// ForgetFact says that a source with one log has forgotten everything up to a position, as it was let.
+	ForgetFact struct {
+		UID  changefeed.UID
+		UpTo change.Position
+	}
 	// HeadFact is the head of a sink. UID is who it belongs to from now on.
 	HeadFact struct {
 		ID      changefeed.ID
@@ -194,6 +199,7 @@ func (RestoreFact) fact()   {}
 func (ForceFact) fact()     {}
 func (CommitFact) fact()    {}
 func (SourceFact) fact()    {}
+func (ForgetFact) fact()    {}
 func (HeadFact) fact()      {}
 func (ClaimFact) fact()     {}
 func (WriteFact) fact()     {}

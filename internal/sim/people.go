@@ -247,6 +247,12 @@ func (p *people) create(n int) error {
 		position := change.Position(1 + w.rng.IntN(int(w.source.head)+5))
 		spec.Start, spec.StartPosition = position.String(), &position
 	}
+	if w.plan.Serial {
+		spec.Source = serialScheme + "//source/s"
+		if spec.StartPosition != nil { // its log is kept from now on
+			spec.Start, spec.StartPosition = record.StartNow, nil
+		}
+	}
 	_, err := p.store.CreateSpecAs(never{}, changefeed.UID(w.word("uid-")), spec)
 	return err
 }

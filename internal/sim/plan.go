@@ -49,6 +49,7 @@ type Plan struct {
 	Level          int     // feature level that the cluster begins at
 	Upgraded       bool    // a version without epochs has left a changefeed
 	Rows           []bool  // by changefeed: its target is like a database
+	Serial         bool    // the source has one log
 	Plain          float64 // the part of the changefeeds whose sink has no claims
 	Retries        int     // of a pump, before it fails
 	SyncEvery      string  // option of the changefeeds whose sink takes it; "": none
@@ -109,7 +110,8 @@ func draw(seed uint64, steps int) Plan {
 	if p.Enabled[Restore] {
 		p.Enabled[Damage] = false // a backup of what is damaged stays so
 	}
-	if rng.IntN(20) == 0 { // a quiet seed shows what is wrong without any fault
+	p.Serial = seed%7 == 5 && !p.Upgraded && !p.Enabled[Restore] // what was forgotten does not come back with a backup of the records
+	if rng.IntN(20) == 0 {                                       // a quiet seed shows what is wrong without any fault
 		p.Enabled = [faultKinds]bool{}
 	}
 	return p

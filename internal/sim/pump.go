@@ -271,13 +271,21 @@ func (p *pump) claim(t *task) error {
 func (p *pump) copy(t *task) error {
 	var changes []change.Change
 	source := p.life.world.source
-	to, head := p.read, p.read
+	to, head, unread := p.read, p.read, error(nil)
 	t.deadline = 0
 	if err := source.ask(t, func() {
+		if serial(p.start.Spec) {
+			if unread = source.readable(p.start.UID, p.read); unread != nil {
+				return
+			}
+		}
 		changes, to = source.read(p.start.Span, p.read, readChanges)
 		head = source.head
 	}); err != nil {
 		return err
+	}
+	if unread != nil && !errors.Is(unread, errNoHub) {
+		return unread
 	}
 	p.read = max(p.read, to)
 	run := sink.Batch{Changes: dispatcher.LeaveOut(p.pieces.Undone(changes), p.start.Spec.Skips), Span: p.start.Span, To: change.At(p.read)}

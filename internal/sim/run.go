@@ -84,7 +84,7 @@ func newWorld(plan Plan) *World {
 	w := &World{plan: plan, rng: newRand(plan.Seed), checker: NewChecker(keySpace), links: map[[2]int]*link{}, faulty: true, tables: map[changefeed.ID]*table{}}
 	w.etcd = newServer(w, "etcd", atEtcd, etcdClusterID)
 	w.target = newServer(w, "target", atTarget, targetClusterID)
-	w.source = &log{world: w, live: map[string]bool{}, head: 1} // as an etcd, which never is at 0
+	w.source = &log{world: w, live: map[string]bool{}, kept: map[changefeed.UID]*kept{}, head: 1} // as an etcd, which never is at 0
 	for n := range plan.Nodes {
 		w.nodes = append(w.nodes, &node{world: w, index: n, name: fmt.Sprintf("n%d", n), rate: 1})
 	}
@@ -158,6 +158,7 @@ func (w *World) settle() time.Duration {
 		problem := w.unsettled()
 		if problem == "" {
 			w.compare()
+			w.keptForNobody()
 			return w.now - began
 		}
 		if w.now-began > settleMax {

@@ -30,6 +30,8 @@ type runner struct {
 	going int
 	spec  record.Spec
 	ended bool
+
+	served bool // it reads the log of a serial source
 }
 
 func (r *runner) news() {
@@ -71,11 +73,15 @@ func (r *runner) step(in maintainer.Input) {
 			w.post(r.life, effect.Envelope)
 		case maintainer.Open:
 			r.spec = effect.Spec
-			opened := maintainer.Opened{Whole: keySpace, Fencing: maintainer.FencedByNothing, Syncs: strings.HasPrefix(r.spec.Sink, "etcd:")}
+			opened := maintainer.Opened{Whole: keySpace, Fencing: maintainer.FencedByNothing, Syncs: strings.HasPrefix(r.spec.Sink, "etcd:"), Serial: serial(r.spec)}
 			if claiming(r.spec.Sink) {
 				opened.Fencing = maintainer.FencedByClaims
 			}
 			w.after(0, func() { r.life.run1(func() { r.step(opened) }) })
+		case maintainer.ServeLog:
+			r.serveLog(effect)
+		case maintainer.Acknowledge:
+			r.forget(effect.Stored)
 		case maintainer.Refused:
 			w.census.Fences[effect.Rule]++
 		case maintainer.Moved:
@@ -124,6 +130,8 @@ func inputError(in maintainer.Input) error {
 		return in.Err
 	case maintainer.SinkRemoved:
 		return in.Err
+	case maintainer.SourceDropped:
+		return in.Err
 	case maintainer.StatusWritten:
 		return in.Err
 	case maintainer.StatusRead:
@@ -159,7 +167,12 @@ func (r *runner) perform(t *task, effect maintainer.Effect) maintainer.Input {
 			resolved.SourceID, unknown = r.life.world.source.identity("")
 		})
 		resolved.Err = cmp.Or(resolved.Err, unknown)
+		if resolved.Err == nil && serial(r.spec) {
+			resolved.Position, resolved.Err = r.prepare(t)
+		}
 		return resolved
+	case maintainer.DropSource:
+		return maintainer.SourceDropped{Err: r.dropSource(t)}
 	case maintainer.ListNodes:
 		nodes, err := reads.ListNodes(never{})
 		return maintainer.NodesListed{Nodes: nodes, Err: err}

@@ -21,6 +21,8 @@ type log struct {
 	outage  time.Duration   // until then it can't be read
 	swapped time.Duration   // until then another source answers, which nobody has seen before
 	idle    bool
+	kept    map[changefeed.UID]*kept // of changefeeds that read it as one log
+	seats   uint64                   // that were taken
 }
 
 // changesMax bounds a source, so that a run that stood still for long can catch up.

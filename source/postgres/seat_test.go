@@ -48,7 +48,7 @@ func (w *world) kept() string {
 
 // Neither slot nor publications can compare an epoch. An owner that stood still after it had the record confirmed, and meanwhile its
 // changefeed was removed, would make them anew, and nobody would ever drop them: the server would keep its log until its disk is full.
-func TestWhoWasPausedMakesNothingAfterARemoval(t *testing.T) {
+func TestOrderWhoWasPausedMakesNothingAfterARemoval(t *testing.T) {
 	w := newWorld(t)
 	w.exec(`CREATE TABLE a (id int PRIMARY KEY)`)
 	still := newPaused(t)
@@ -67,7 +67,7 @@ func TestWhoWasPausedMakesNothingAfterARemoval(t *testing.T) {
 
 // Nor does it take tables out of the publications that its successor, whose patterns are others, wants: what is written to them until
 // somebody puts them in again would be lost.
-func TestWhoWasPausedTakesNoTablesAway(t *testing.T) {
+func TestOrderWhoWasPausedTakesNoTablesAway(t *testing.T) {
 	w := newWorld(t)
 	w.exec(`CREATE TABLE a (id int PRIMARY KEY); CREATE TABLE b (id int PRIMARY KEY)`)
 	above, err := w.open(way{epoch: 7}).Prepare(w.ctx, false)
