@@ -170,8 +170,9 @@ func (f *feed) compare() {
 		}
 		if missing+extra > 0 {
 			f.w.object("%s: %s lacks %d rows of the source's and has %d that it has not, such as %s", f.name, table, missing, extra, example)
+			continue
 		}
-		f.w.t.Logf("%s: %s has %d different rows", f.name, table, len(have))
+		f.w.t.Logf("%s: %s is equal: %d distinct rows", f.name, table, len(have))
 	}
 }
 
