@@ -55,12 +55,17 @@ var rooms = map[string][]string{
 
 	"verify":                {"change"},
 	"verify/verifyetcd":     {"change", "kv", "verify"},
-	"verify/verifypostgres": {"change", "verify", "internal/wait"},
+	"verify/verifysql":      {"kv", "verify", "verify/verifyetcd"},
+	"verify/verifypostgres": {"change", "verify", "verify/verifysql", "internal/pgdial", "internal/wait"},
+	"verify/verifymysql":    {"verify", "verify/verifysql", "internal/mydial", "internal/wait"},
+	"verify/verifytables": {
+		"change", "source/postgres", "sink/sqlsink", "sink/postgres", "sink/mysql", "verify", "verify/verifysql", "verify/verifypostgres",
+	},
 
 	"sink/sqlsink":         {"fence", "changefeed", "change", "sink", "internal/failpoint"},
 	"sink/sqlsink/sqltest": {"fence", "changefeed", "change", "sink", "sink/sinktest", "sink/sqlsink", "endpoint", "internal/dbtest"},
 	"source/postgres":      {"fence", "changefeed", "change", "source", "endpoint", "internal/pgdial"},
-	"sink/mysql":           {"fence", "changefeed", "change", "sink", "sink/sqlsink", "endpoint"},
+	"sink/mysql":           {"fence", "changefeed", "change", "sink", "sink/sqlsink", "endpoint", "internal/mydial"},
 	"sink/postgres":        {"fence", "changefeed", "change", "sink", "sink/sqlsink", "endpoint", "internal/pgdial"},
 
 	"peer":        {"fence", "changefeed", "change", "record", "message", "peer/peerpb"},
@@ -79,6 +84,7 @@ var rooms = map[string][]string{
 	"internal/dbtest":              {},
 	"internal/archtest":            {},
 	"internal/failpoint":           {},
+	"internal/mydial":              {"changefeed", "endpoint"},
 	"internal/pgdial":              {"changefeed", "endpoint"},
 	"internal/wait":                {},
 	"internal/mutants":             {},
@@ -97,7 +103,7 @@ var outside = []struct {
 	{"go.opentelemetry.io", []string{"trace/otlp"}},
 	{"google.golang.org/grpc", []string{"peer", "kv/kvetcd", "source/etcd", "integration"}},
 	{"github.com/prometheus", []string{"api", "coordinator", "maintainer", "dispatcher", "peer", "epochstore", "node", "integration", "bench"}},
-	{"github.com/go-sql-driver", []string{"sink/mysql", "internal/dbtest", "integration"}},
+	{"github.com/go-sql-driver", []string{"verify/verifymysql", "internal/mydial", "sink/mysql", "internal/dbtest", "integration"}},
 	{"github.com/jackc/pgx", []string{"verify/verifypostgres", "internal/pgdial", "source/postgres", "sink/postgres", "internal/dbtest", "integration"}},
 	{"github.com/cockroachdb/pebble", []string{"source/serial"}},
 	{"log", nil},

@@ -4,25 +4,17 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"slices"
 	"strings"
-	"time"
 
 	driverpkg "github.com/go-sql-driver/mysql"
 	"go.uber.org/zap"
 
 	"fencerow/changefeed"
 	"fencerow/endpoint"
+	"fencerow/internal/mydial"
 	"fencerow/sink"
 	"fencerow/sink/sqlsink"
-)
-
-const (
-	// connectMax bounds one attempt to connect to one host.
-	connectMax = 5 * time.Second
-	// statementMax bounds one statement: the longest deletes what a snapshot does not have.
-	statementMax = 60 * time.Second
 )
 
 // Config of a sink.
@@ -102,7 +94,7 @@ func open(ctx context.Context, config Config, name string) (sqlsink.Session, err
 		if err != nil {
 			return nil, err
 		}
-		limited, cancel := context.WithTimeout(ctx, connectMax)
+		limited, cancel := context.WithTimeout(ctx, mydial.ConnectMax)
 		session, err := connect(limited, where)
 		cancel()
 		if err == nil && len(config.URI.Hosts) > 1 {
@@ -120,31 +112,13 @@ func open(ctx context.Context, config Config, name string) (sqlsink.Session, err
 }
 
 func target(config Config, host, name string) (*driverpkg.Config, error) {
-	password, err := config.URI.Password.Resolve()
+	out, err := mydial.Server{URI: config.URI, Options: config.Options}.Config(host, name)
 	if err != nil {
 		return nil, err
 	}
-	secure, err := endpoint.TLS(config.Options)
-	if err != nil {
-		return nil, err
-	}
-	out := driverpkg.NewConfig()
-	out.User, out.Passwd, out.DBName = config.URI.User, password, string(config.URI.Path)
-	out.Net, out.Addr = "tcp", host
-	out.Timeout, out.ReadTimeout, out.WriteTimeout = connectMax, statementMax, statementMax
 	out.ClientFoundRows = true   // a row that is touched counts, also if nothing in it changes
 	out.InterpolateParams = true // one message, not three
 	out.MultiStatements = true
-	out.MaxAllowedPacket = 0 // as the server says
-	out.Collation = "utf8mb4_bin"
-	out.ConnectionAttributes = "program_name:" + strings.NewReplacer(",", "_", ":", "_").Replace(name)
-	out.Logger = &driverpkg.NopLogger{}
-	if secure != nil {
-		out.TLS = secure.Clone()
-		if out.TLS.ServerName, _, err = net.SplitHostPort(host); err != nil {
-			return nil, fmt.Errorf("sink mysql: %w", err)
-		}
-	}
 	return out, nil
 }
 
