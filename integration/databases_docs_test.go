@@ -24,7 +24,7 @@ func TestDatabasesCommandsOfThePageRun(t *testing.T) {
 		require.True(t, anyShown(parts), page)
 		dir := t.TempDir()
 		here := strings.NewReplacer("127.0.0.1:2379", source.endpoint, "db.example:5432", d.postgres.Host,
-			"pg1.example:5432", d.postgres.Host, "pg2.example:5432", d.postgres.Host)
+			"pg1.example:5432", d.postgres.Host, "pg2.example:5432", d.postgres.Host, "my.example:3306", d.mariadb.Host)
 		cmd := shell(t, dir, inFolder(prelude, dir)+here.Replace(scriptOf(parts, dir)))
 		my, err := url.Parse("//" + d.mariadb.Host)
 		require.NoError(t, err)

@@ -13,7 +13,7 @@ import (
 )
 
 // inDatabases are pages whose commands need database servers, and are run with the tag databases.
-var inDatabases = map[string]bool{"docs/sinks-sql.md": true, "docs/getting-started-postgres.md": true}
+var inDatabases = map[string]bool{"docs/sinks-sql.md": true, "docs/getting-started-postgres.md": true, "docs/verify-databases.md": true}
 
 // elsewhere are pages whose statements a test of another room takes from them and runs.
 var elsewhere = map[string]string{"docs/source-postgres.md": "source/postgres/door_test.go"}

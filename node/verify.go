@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"golang.org/x/time/rate"
@@ -25,11 +26,14 @@ type compared struct {
 	// key says how people are shown a row's key.
 	key   func(table, key string) changefeed.Key
 	close func() error
+	// left is what can't be compared; altered is asked in the end for what was not left as it was.
+	left    []verify.Left
+	altered func(context.Context) ([]verify.Left, error)
 }
 
 // Verify compares with connections of its own, on this node, since secrets are resolved on nodes.
 func (b backend) Verify(ctx context.Context, spec record.Spec, how api.VerifyHow) (out shape.Verified, err error) {
-	sides, err := b.opener.compare(spec)
+	sides, err := b.opener.compare(ctx, spec)
 	if err != nil {
 		return shape.Verified{}, err
 	}
@@ -57,6 +61,13 @@ func (b backend) Verify(ctx context.Context, spec record.Spec, how api.VerifyHow
 	if err != nil {
 		return shape.Verified{}, fmt.Errorf("node: compare %s: %w", spec.ID(), err)
 	}
+	if sides.altered != nil {
+		altered, err := sides.altered(ctx)
+		if err != nil {
+			return shape.Verified{}, fmt.Errorf("node: compare %s: %w", spec.ID(), err)
+		}
+		report.Left = append(report.Left, altered...)
+	}
 	sides.fill(&out, report)
 	status, err := how.Reached(ctx)
 	if err != nil {
@@ -78,13 +89,16 @@ func (c compared) fill(out *shape.Verified, report verify.Report) {
 	for _, one := range report.Differences {
 		out.Differences = append(out.Differences, c.difference(one))
 	}
+	for _, one := range slices.Concat(c.left, report.Left) {
+		out.NotCompared = append(out.NotCompared, shape.NotCompared{Table: one.Table, Columns: one.Columns, Why: one.Why})
+	}
 	for _, one := range report.Unsettled {
 		out.Unsettled = append(out.Unsettled, shape.Unsettled{Table: one.Table, Key: c.key(one.Table, one.Key), Why: one.Why})
 	}
 }
 
-// compare opens both sides of a spec, which connect on first use.
-func (o *opener) compare(spec record.Spec) (compared, error) {
+// compare opens both sides of a spec.
+func (o *opener) compare(ctx context.Context, spec record.Spec) (compared, error) {
 	from, err := endpoint.Parse(spec.Source, endpoint.Policy{Field: "source", Literals: o.literals})
 	if err != nil {
 		return compared{}, err
@@ -93,25 +107,59 @@ func (o *opener) compare(spec record.Spec) (compared, error) {
 	if err != nil {
 		return compared{}, err
 	}
-	if from.Scheme != endpoint.Etcd || to.Scheme != endpoint.Etcd {
-		return compared{}, &changefeed.Fault{
-			Code: changefeed.CodeRequestInvalid, Field: "sink", Value: to.String(), Detail: "can't be compared with " + from.String(),
-			Cure: "verify changefeeds from an etcd to an etcd",
-		}
+	between := comparing{opener: o, spec: spec, from: from, to: to}
+	isSQL := to.Scheme == endpoint.Postgres || to.Scheme == endpoint.MySQL
+	switch {
+	case from.Scheme == endpoint.Etcd && to.Scheme == endpoint.Etcd:
+		return between.etcds()
+	case from.Scheme == endpoint.Etcd && isSQL:
+		return between.pairs(ctx)
+	case from.Scheme == endpoint.Postgres && isSQL:
+		return between.tables(ctx)
 	}
-	source, err := dialTarget(from, spec.Options)
+	return compared{}, &changefeed.Fault{
+		Code: changefeed.CodeRequestInvalid, Field: "sink", Value: to.String(), Detail: "can't be compared with " + from.String(),
+		Cure: "verify changefeeds from an etcd to an etcd or a database, or from a PostgreSQL to a PostgreSQL, MySQL or MariaDB",
+	}
+}
+
+// comparing opens the sides of one changefeed.
+type comparing struct {
+	*opener
+	spec     record.Spec
+	from, to endpoint.URI
+}
+
+// sourceEtcd reads the prefix of a source.
+func (c *comparing) sourceEtcd(kept verifyetcd.Kept) (*verifyetcd.Side, func() error, error) {
+	store, err := dialTarget(c.from, c.spec.Options)
+	if err != nil {
+		return nil, nil, err
+	}
+	return verifyetcd.New(verifyetcd.Config{
+		Store: store, Prefix: string(c.from.Path), Kept: kept, Fault: unreadable("source", c.from, changefeed.CodeSourceUnreachable),
+	}), store.Close, nil
+}
+
+// pairKey is the whole key of a pair.
+func (c *comparing) pairKey(_, key string) changefeed.Key {
+	return changefeed.Key(string(c.from.Path) + key)
+}
+
+func (c *comparing) etcds() (compared, error) {
+	source, closeSource, err := c.sourceEtcd(verifyetcd.KeptValue)
 	if err != nil {
 		return compared{}, err
 	}
-	target, err := dialTarget(to, spec.Options)
+	target, err := dialTarget(c.to, c.spec.Options)
 	if err != nil {
-		return compared{}, errors.Join(err, source.Close())
+		return compared{}, errors.Join(err, closeSource())
 	}
 	return compared{
-		source: verifyetcd.New(verifyetcd.Config{Store: source, Prefix: string(from.Path), Fault: unreadable("source", from, changefeed.CodeSourceUnreachable)}),
-		target: verifyetcd.New(verifyetcd.Config{Store: target, Prefix: string(to.Path), Fault: unreadable("sink", to, changefeed.CodeSinkUnreachable)}),
-		key:    func(_, key string) changefeed.Key { return changefeed.Key(string(from.Path) + key) },
-		close:  func() error { return errors.Join(source.Close(), target.Close()) },
+		source: source, key: c.pairKey, close: func() error { return errors.Join(closeSource(), target.Close()) },
+		target: verifyetcd.New(verifyetcd.Config{
+			Store: target, Prefix: string(c.to.Path), Fault: unreadable("sink", c.to, changefeed.CodeSinkUnreachable),
+		}),
 	}, nil
 }
 

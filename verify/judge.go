@@ -24,6 +24,8 @@ type Row struct {
 	Digest string
 	// Columns are digests of single columns by name, where a side tells; nil elsewhere.
 	Columns map[string]string
+	// Whole says that it stands for all rows of a table that has no keys.
+	Whole bool
 }
 
 // seen is what a look at one side found: a row, or that there is none.
@@ -44,7 +46,9 @@ type suspect struct {
 	source seen
 	target seen
 	known  bool
-	// held counts the looks at the target that found the same there, while the source had nothing.
+	// since are what looks at the source found since then, one after another.
+	since []seen
+	// held counts the looks at the target that found the same there, while the source was the same too, or had nothing.
 	held int
 }
 
@@ -63,28 +67,42 @@ const heldMin = 3
 // the target was looked at (target), everything that the target may have had then became visible at the source, and the
 // source was looked at again (source, at Q). So the target had the row as it was at the source at some position of P…Q.
 //
+//   - The target has the row as some look at the source found it from P to Q: so it was there.
 //   - The source's row has one version at P and at Q: it had that all the time, and the target must have the same.
 //   - The source has no row at P nor at Q. It may have come and gone between, and the target may have been looked at then.
 //     But if the target has the very row that it had before P, although it has come to P since: nothing of the source is
 //     like it at P, so nobody would have left it there.
+//   - A table without keys is looked at as a whole. Rows may have come and gone between P and Q, which its version does not tell, so
+//     for it the same holds as for a row that the source does not have.
 //   - Else the row is changing, and is looked at once more.
 func judge(before suspect, target, source seen) (verdict, suspect) {
 	next := suspect{key: before.key, source: source, target: target, known: true}
 	switch {
-	case target.same(before.source), target.same(source):
+	case target.same(before.source), target.same(source), slices.ContainsFunc(before.since, target.same):
 		return verdictSame, next
 	case before.source.there && source.there:
-		if before.source.row.Version == source.row.Version {
-			return verdictDiffers, next
-		}
-	case !before.source.there && !source.there && before.known && before.target.there: // and the target has it, or it were the same
-		if before.target.row.Version != target.row.Version || before.target.row.Digest != target.row.Digest {
+		if before.source.row.Version != source.row.Version {
 			break
 		}
-		next.held = before.held + 1
-		if target.row.Version != "" || next.held >= heldMin {
+		if !source.row.Whole {
 			return verdictDiffers, next
 		}
+		return stands(before, next)
+	case !before.source.there && !source.there: // and the target has it, or it were the same
+		return stands(before, next)
+	}
+	return verdictAgain, next
+}
+
+// stands decides on what the source had in one way before and after, by whether the target had its own all the time too.
+func stands(before, next suspect) (verdict, suspect) {
+	was, is := before.target, next.target
+	if !before.known || !was.there || was.row.Version != is.row.Version || was.row.Digest != is.row.Digest {
+		return verdictAgain, next
+	}
+	next.held = before.held + 1
+	if is.row.Version != "" || next.held >= heldMin {
+		return verdictDiffers, next
 	}
 	return verdictAgain, next
 }

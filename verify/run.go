@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"time"
 
 	"fencerow/change"
 )
@@ -46,16 +45,19 @@ func (r *run) all(ctx context.Context) error {
 		if err := r.Pace(ctx, ChunkRows); err != nil {
 			return err
 		}
-		if page, err = r.Source.Next(ctx, page.Chunk, ChunkRows); err != nil {
+		if page, err = r.Source.Next(ctx, page.Chunk, ChunkRows); errors.Is(err, ErrEnd) {
+			break
+		}
+		if err == nil {
+			err = r.chunk(ctx, page)
+		}
+		if r.leaves(page.Chunk.Table, err) {
+			page = Page{Chunk: Chunk{Table: page.Chunk.Table}, More: true}
+		} else if err != nil {
 			return err
 		}
-		if err := r.chunk(ctx, page); err != nil {
+		if err := r.crowded(ctx); err != nil {
 			return err
-		}
-		if r.count() >= pendingMax {
-			if err := r.settle(ctx); err != nil {
-				return err
-			}
 		}
 	}
 	if err := r.settle(ctx); err != nil {
@@ -64,6 +66,24 @@ func (r *run) all(ctx context.Context) error {
 	r.report.Limited = r.report.Limited || r.cut
 	r.report.To, err = r.Source.Head(ctx)
 	return err
+}
+
+// crowded looks at what is pending before it gets too much.
+func (r *run) crowded(ctx context.Context) error {
+	if r.count() < pendingMax {
+		return nil
+	}
+	return r.settle(ctx)
+}
+
+// leaves reports whether an error is about one table alone, of which then nothing more is told.
+func (r *run) leaves(table string, err error) bool {
+	leave, ok := errors.AsType[*Leave](err)
+	if ok {
+		delete(r.pending, table)
+		r.report.Left = append(r.report.Left, Left{Table: table, Why: leave.Why})
+	}
+	return ok
 }
 
 func (r *run) count() int {
@@ -84,6 +104,14 @@ func (r *run) tell(found *Difference) {
 func (r *run) chunk(ctx context.Context, page Page) error {
 	r.report.Rows += page.Sum.Rows
 	defer r.tell(nil)
+	for rows := page.Sum.Rows - ChunkRows; rows > 0; rows -= ChunkRows { // a table without keys is read at once
+		if err := r.Pace(ctx, int(min(rows, ChunkRows))); err != nil {
+			return err
+		}
+	}
+	if page.Apart {
+		return r.apart(ctx, page.Chunk)
+	}
 	theirs, err := r.Target.Sum(ctx, page.Chunk)
 	if err != nil || theirs == page.Sum {
 		return err
@@ -167,27 +195,6 @@ func (r *run) settle(ctx context.Context) error {
 	return nil
 }
 
-// reach waits until the target has come to the last look at the source.
-func (r *run) reach(ctx context.Context) (bool, error) {
-	ticker := time.NewTicker(r.Poll)
-	defer ticker.Stop()
-	end := time.NewTimer(r.ReachMax)
-	defer end.Stop()
-	for {
-		at, err := r.Reached(ctx)
-		if err != nil || at >= r.at {
-			return err == nil, err
-		}
-		select {
-		case <-ctx.Done():
-			return false, context.Cause(ctx)
-		case <-end.C:
-			return false, nil
-		case <-ticker.C:
-		}
-	}
-}
-
 // round looks at everything that is pending once more: at all of it in the target, then at all of it in the source.
 func (r *run) round(ctx context.Context, number int) error {
 	before, since := r.pending, r.at
@@ -256,21 +263,33 @@ func (r *run) recall(ctx context.Context, table string, one suspect, since chang
 	}
 }
 
-// looks looks at everything that is pending at one side.
+// looks looks at everything that is pending at one side. Tables that are left are taken out of it.
 func (r *run) looks(ctx context.Context, side Side, at map[string]map[string]suspect) (map[string]map[string]seen, error) {
 	out := make(map[string]map[string]seen, len(at))
-	for table, rows := range at {
-		out[table] = make(map[string]seen, len(rows))
-		for keys := range slices.Chunk(slices.Sorted(maps.Keys(rows)), lookMax) {
-			if err := r.Pace(ctx, len(keys)); err != nil {
-				return nil, err
-			}
-			found, err := side.Look(ctx, table, keys)
-			if err != nil {
-				return nil, err
-			}
-			maps.Copy(out[table], byKey(found))
+	for _, table := range slices.Sorted(maps.Keys(at)) {
+		found, err := r.look(ctx, side, table, slices.Sorted(maps.Keys(at[table])))
+		if r.leaves(table, err) {
+			delete(at, table)
+		} else if err != nil {
+			return nil, err
 		}
+		out[table] = found
+	}
+	return out, nil
+}
+
+// look looks at rows of a table at one side.
+func (r *run) look(ctx context.Context, side Side, table string, keys []string) (map[string]seen, error) {
+	out := make(map[string]seen, len(keys))
+	for some := range slices.Chunk(keys, lookMax) {
+		if err := r.Pace(ctx, len(some)); err != nil {
+			return nil, err
+		}
+		found, err := side.Look(ctx, table, some)
+		if err != nil {
+			return nil, err
+		}
+		maps.Copy(out, byKey(found))
 	}
 	return out, nil
 }

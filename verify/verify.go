@@ -19,6 +19,11 @@ const (
 	listMax = 10 * ChunkRows
 	// RoundsMax bounds how often a row is looked at again. One that changed each time is said to be unsettled.
 	RoundsMax = 8
+	// sampledMax bounds the rows of a source without a history that are looked at again and again while the target is waited for,
+	// and samplesMax what is remembered of each. samplePause is between two such looks.
+	sampledMax  = 100
+	samplesMax  = 200
+	samplePause = 5 * time.Millisecond
 	// recallsMax bounds the rows of a round whose history is asked for; others wait for the next one.
 	recallsMax = 500
 	// ReachMax is how long the target may take to come to where the source was.
@@ -28,6 +33,8 @@ const (
 	LimitMax     = 10_000
 	// unsettledMax bounds the unsettled rows that are named; beyond it they are counted.
 	unsettledMax = 100
+	// WholeRowsMax bounds a table without a key, all of which is compared at once.
+	WholeRowsMax = 200_000
 )
 
 // Chunk is a range of keys of a table, of which the borders are whatever the sides understand.
@@ -47,10 +54,14 @@ type Sum struct {
 type Page struct {
 	Chunk Chunk
 	Sum   Sum
-	More  bool // others follow
+	More  bool // others may follow
+	// Apart says that the sides don't have rows of the table in one order, so that a range of keys holds other rows at each: the
+	// target, which is [Keyed] then, is asked for rows by their keys, and the source for those that the target has.
+	Apart bool
 }
 
-// Side is a source or a target. Rows of one table have different keys.
+// Side is a source or a target. Rows of one table have different keys; a table without keys is one [Row] that is Whole. Each
+// method may return [*Leave].
 type Side interface {
 	// Sum digests the rows of a chunk.
 	Sum(ctx context.Context, chunk Chunk) (Sum, error)
@@ -64,7 +75,7 @@ type Side interface {
 type Source interface {
 	Side
 	// Next returns the chunk that follows, of about so many rows; after the zero chunk comes the first. The last chunk of a
-	// table has no To.
+	// table has no To. ErrEnd: none follows. With [*Leave] comes the chunk's table.
 	Next(ctx context.Context, after Chunk, rows int) (Page, error)
 	// Total is about how many rows there are; 0 where that is not known.
 	Total(ctx context.Context) (int64, error)
@@ -79,6 +90,28 @@ type Historian interface {
 	// Was calls tell with the state of a row at one position and with each that it had up to another; there is false where
 	// it was gone. ErrForgotten: the source does not know any more.
 	Was(ctx context.Context, key RowKey, from, upTo change.Position, tell func(row Row, there bool)) error
+}
+
+// Keyed is a target with tables whose rows it has in another order than the source.
+type Keyed interface {
+	// Keys returns the keys that follow one in the target's own order, at most so many; after "" come the first.
+	Keys(ctx context.Context, table, after string, rowsMax int) ([]string, error)
+}
+
+// ErrEnd says that no chunk follows.
+var ErrEnd = errors.New("verify: no chunk follows")
+
+// Leave is the error of a side that can't go on with a table. The others are compared.
+type Leave struct{ Why string }
+
+// Error implements error.
+func (l *Leave) Error() string { return "verify: a table is left out: " + l.Why }
+
+// Left is what was not compared, or not to its end: a table, or columns of it.
+type Left struct {
+	Table   string
+	Columns []string // nil: all of it
+	Why     string
 }
 
 // RowKey names a row.
@@ -140,4 +173,5 @@ type Report struct {
 	Limited        bool
 	Unsettled      []Unsettled
 	UnsettledCount int
+	Left           []Left
 }

@@ -191,6 +191,13 @@ type Unsettled struct {
 	Why   string         `json:"why"`
 }
 
+// NotCompared is a table of which nothing is told, or columns of one.
+type NotCompared struct {
+	Table   string   `json:"table"`
+	Columns []string `json:"columns,omitempty"` // empty: all of it
+	Why     string   `json:"why"`
+}
+
 // VerifyProgress is how far a comparison is.
 type VerifyProgress struct {
 	Rows       int64       `json:"rows"`
@@ -214,6 +221,7 @@ type Verified struct {
 	Limited        bool             `json:"limited,omitempty"` // there are more, and the rest was not compared
 	Unsettled      []Unsettled      `json:"unsettled,omitempty"`
 	UnsettledCount int              `json:"unsettled_count,omitempty"`
+	NotCompared    []NotCompared    `json:"not_compared,omitempty"`
 }
 
 // Span is one span of a changefeed's cover.

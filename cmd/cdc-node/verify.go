@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -38,8 +39,8 @@ func newVerify(c *common) *cobra.Command {
 		Use: "verify NAME", Short: "Compare the target with the source while changes go on, and name the rows that differ", Args: cobra.ExactArgs(1),
 		Long: "Compare what the target holds with what the source holds, in chunks of keys, while changes go on. Nothing is held up or\n" +
 			"locked: rows that differ are looked at again until it is certain that they do. The node at --server reads both sides, with\n" +
-			"its secrets. Exit code 1 when rows differ; 5 when there are none, and some could not be told of in time. With --every it\n" +
-			"begins again, until Ctrl-C.",
+			"its secrets. Exit code 1 when rows differ; 5 when there are none, and some rows or tables could not be compared. With --every\n" +
+			"it begins again, until Ctrl-C.",
 		Example: "  cdc-node verify orders\n  cdc-node verify orders --every 1h --rate 5000",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if cmd.Flags().Changed("every") && how.every < verifyEveryMin {
@@ -84,13 +85,13 @@ func (how verifying) run(cmd *cobra.Command, c *common, asked *asking) error {
 
 func isVerdict(err error) bool { return errors.Is(err, errDiffers) || errors.Is(err, errUnsettled) }
 
-// errUnsettled ends a comparison that found nothing, and could not tell of all rows in time.
+// errUnsettled ends a comparison that found nothing, and could not tell of all rows in time, or of all tables.
 var errUnsettled error = unsettledError{}
 
 type unsettledError struct{}
 
 func (unsettledError) Error() string {
-	return "no row is known to differ, and some could not be told of in time; see above"
+	return "no row is known to differ, and not all could be compared; see above"
 }
 
 func (unsettledError) Is(target error) bool { return target == context.DeadlineExceeded }
@@ -105,10 +106,16 @@ func (how verifying) once(cmd *cobra.Command, c *common, asked *asking) error {
 	if err := show(cmd, c, answer, tableOfVerified); err != nil {
 		return err
 	}
+	return verdictOf(answer.Value)
+}
+
+// verdictOf says what a comparison comes to: nil only if all was compared.
+func verdictOf(report shape.Verified) error {
+	leftOut := slices.ContainsFunc(report.NotCompared, func(n shape.NotCompared) bool { return len(n.Columns) == 0 })
 	switch {
-	case len(answer.Value.Differences) > 0:
+	case len(report.Differences) > 0:
 		return errDiffers
-	case answer.Value.UnsettledCount > 0:
+	case report.UnsettledCount > 0 || leftOut:
 		return errUnsettled
 	default:
 		return nil
@@ -145,6 +152,13 @@ func tableOfVerified(w io.Writer, v shape.Verified) {
 	}
 	for _, one := range v.Unsettled {
 		_, _ = fmt.Fprintf(w, "not settled: %s\n", strings.TrimSpace(one.Table+" "+one.Key.Word()+": "+one.Why))
+	}
+	for _, one := range v.NotCompared {
+		what := one.Table
+		if len(one.Columns) > 0 {
+			what += " (" + strings.Join(one.Columns, ", ") + ")"
+		}
+		_, _ = fmt.Fprintf(w, "not compared: %s: %s\n", what, one.Why)
 	}
 	_, _ = fmt.Fprintf(w, "compared %d rows in %v, as the source was from position %s to %s", v.Rows, v.Ended.Sub(v.Started).Round(time.Millisecond), v.From, v.To)
 	if v.SyncPoint != nil {

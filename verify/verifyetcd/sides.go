@@ -1,5 +1,5 @@
-// Package verifyetcd reads prefixes of an etcd for a comparison. What both sides have in common of a key is what follows
-// the prefix, and of a pair its value: leases and revisions are each store's own.
+// Package verifyetcd reads prefixes of an etcd for a comparison. What both sides have in common of a key is what follows the prefix,
+// and of a pair its value, since leases and revisions are each store's own; with a table that keeps those of the source, these too.
 package verifyetcd
 
 import (
@@ -28,8 +28,10 @@ const (
 	triesMax      = 5
 	tryPause      = 500 * time.Millisecond
 	progressEvery = 50 * time.Millisecond
-	columnValue   = "value"
 )
+
+// columns are what a pair has beside its key, in the order in which a table has them.
+var columns = []string{"value", "create_revision", "mod_revision", "version", "lease"} //nolint:gochecknoglobals // read only
 
 // Config says what is read.
 type Config struct {
@@ -37,7 +39,18 @@ type Config struct {
 	Prefix string   // may be empty
 	// Fault says what an error of the store is to people.
 	Fault func(error) error
+	// Kept says what the other side keeps of a pair beside its key.
+	Kept Kept
 }
+
+// Kept is what two sides have in common of a pair.
+type Kept uint8
+
+// What is kept.
+const (
+	KeptValue Kept = iota // leases and revisions are each store's own
+	KeptPair              // a table has the source's
+)
 
 // Side is a prefix of an etcd. It is used by one goroutine.
 type Side struct {
@@ -81,12 +94,35 @@ func (s *Side) read(ctx context.Context, r kv.Range) (kv.RangeResult, error) {
 	return again(ctx, s, func(ctx context.Context) (kv.RangeResult, error) { return s.Store.Range(ctx, r) })
 }
 
-func rowOf(key string, value []byte, revision int64) verify.Row {
-	sum := sha256.Sum256(value)
-	digest := string(sum[:])
-	return verify.Row{
-		Key: key, Version: strconv.FormatInt(revision, 10), Digest: digest, Columns: map[string]string{columnValue: digest},
+// row digests what both sides have of a pair.
+func (s *Side) row(pair *kv.Pair) verify.Row {
+	value := pair.Value
+	if value == nil {
+		value = []byte{}
 	}
+	cells := [][]byte{value}
+	if s.Kept == KeptPair {
+		for _, number := range []int64{pair.CreateRevision, pair.ModRevision, pair.Version, int64(pair.Lease)} {
+			cells = append(cells, strconv.AppendInt(nil, number, 10))
+		}
+	}
+	return RowOf(pair.Key[len(s.Prefix):], strconv.FormatInt(pair.ModRevision, 10), cells)
+}
+
+// RowOf digests a pair: its value, and what else of it is kept, as text. nil is NULL, which no pair of an etcd has.
+func RowOf(key, version string, cells [][]byte) verify.Row {
+	whole := sha256.New()
+	row := verify.Row{Key: key, Version: version, Columns: make(map[string]string, len(cells))}
+	for i, cell := range cells {
+		one := sha256.Sum256(cell)
+		if cell == nil {
+			one = [sha256.Size]byte{}
+		}
+		whole.Write(one[:])
+		row.Columns[columns[i]] = string(one[:])
+	}
+	row.Digest = string(whole.Sum(nil))
+	return row
 }
 
 // bounds returns the range of a chunk.
@@ -129,7 +165,7 @@ func (s *Side) scan(ctx context.Context, chunk verify.Chunk, rowsMax int64, yiel
 			return "", err
 		}
 		for i := range pairs {
-			yield(rowOf(pairs[i].Key[len(s.Prefix):], pairs[i].Value, pairs[i].ModRevision))
+			yield(s.row(&pairs[i]))
 		}
 		seen += int64(len(pairs))
 		if next == "" || seen >= rowsMax {
@@ -139,43 +175,46 @@ func (s *Side) scan(ctx context.Context, chunk verify.Chunk, rowsMax int64, yiel
 	}
 }
 
-// summed digests rows as they come.
-type summed struct {
+// Summed digests rows as they come, in the order of their keys.
+type Summed struct {
 	rows int64
 	hash hash.Hash
 }
 
-func newSum() *summed { return &summed{hash: sha256.New()} }
+// NewSum returns the digest of no rows.
+func NewSum() *Summed { return &Summed{hash: sha256.New()} }
 
-func (s *summed) add(row verify.Row) {
+// Add adds a row.
+func (s *Summed) Add(row verify.Row) {
 	s.rows++
 	s.hash.Write(binary.BigEndian.AppendUint64(nil, uint64(len(row.Key))))
 	s.hash.Write([]byte(row.Key))
 	s.hash.Write([]byte(row.Digest))
 }
 
-func (s *summed) sum() verify.Sum {
+// Sum returns the digest of the rows so far.
+func (s *Summed) Sum() verify.Sum {
 	return verify.Sum{Rows: s.rows, Digest: string(s.hash.Sum(nil))}
 }
 
 // Next implements [verify.Source].
 func (s *Side) Next(ctx context.Context, after verify.Chunk, rows int) (verify.Page, error) {
-	chunk, sum := verify.Chunk{From: after.To}, newSum()
-	next, err := s.scan(ctx, chunk, int64(rows), sum.add)
+	chunk, sum := verify.Chunk{From: after.To}, NewSum()
+	next, err := s.scan(ctx, chunk, int64(rows), sum.Add)
 	if err != nil {
 		return verify.Page{}, err
 	}
 	if next != "" {
 		chunk.To = next[len(s.Prefix):]
 	}
-	return verify.Page{Chunk: chunk, Sum: sum.sum(), More: next != ""}, nil
+	return verify.Page{Chunk: chunk, Sum: sum.Sum(), More: next != ""}, nil
 }
 
 // Sum implements [verify.Side].
 func (s *Side) Sum(ctx context.Context, chunk verify.Chunk) (verify.Sum, error) {
-	sum := newSum()
-	_, err := s.scan(ctx, chunk, 1<<62, sum.add)
-	return sum.sum(), err
+	sum := NewSum()
+	_, err := s.scan(ctx, chunk, 1<<62, sum.Add)
+	return sum.Sum(), err
 }
 
 // List implements [verify.Side].
@@ -198,9 +237,9 @@ func (s *Side) Look(ctx context.Context, _ string, keys []string) ([]verify.Row,
 		if err != nil {
 			return nil, err
 		}
-		for i, response := range result.Responses {
-			for _, pair := range response.Pairs {
-				out = append(out, rowOf(keys[i], pair.Value, pair.ModRevision))
+		for _, response := range result.Responses {
+			for i := range response.Pairs {
+				out = append(out, s.row(&response.Pairs[i]))
 			}
 		}
 		keys = keys[n:]
@@ -241,7 +280,7 @@ func (s *Side) Was(ctx context.Context, of verify.RowKey, from, upTo change.Posi
 	case len(result.Pairs) == 0:
 		tell(verify.Row{}, false)
 	default:
-		tell(rowOf(of.Key, result.Pairs[0].Value, result.Pairs[0].ModRevision), true)
+		tell(s.row(&result.Pairs[0]), true)
 	}
 	ctx, cancel := context.WithTimeout(ctx, historyMax)
 	defer cancel()
@@ -256,7 +295,7 @@ func (s *Side) Was(ctx context.Context, of verify.RowKey, from, upTo change.Posi
 			}
 			for _, event := range response.Events {
 				if event.Pair.ModRevision <= int64(upTo) {
-					tell(rowOf(of.Key, event.Pair.Value, event.Pair.ModRevision), !event.Deleted)
+					tell(s.row(&event.Pair), !event.Deleted)
 				}
 			}
 			if response.Revision >= int64(upTo) && !response.Fragment {

@@ -1,174 +1,122 @@
-// Package verifypostgres reads tables of a PostgreSQL for a comparison. The server digests rows and chunks; what both sides
-// have in common is the text form of cells under settings that are the same at both.
+// Package verifypostgres reads tables of a PostgreSQL for a comparison. Where the other side is one too, the servers digest rows
+// and chunks: what both have in common is the text form of cells under settings that are the same at both. Where it is none, rows are
+// read and digested here ([Reading]).
 package verifypostgres
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
-	"github.com/jackc/pgx/v5/pgconn"
-
 	"fencerow/change"
 	"fencerow/internal/wait"
 	"fencerow/verify"
+	"fencerow/verify/verifysql"
 )
 
-// Bounds of a side.
+// Bounds of what a source waits for.
 const (
-	statementMax = 60 * time.Second
-	triesMax     = 5
-	tryPause     = 500 * time.Millisecond
 	// settleMax is how long transactions of the source are waited for that had begun when the target was looked at.
 	settleMax   = 20 * time.Second
 	settleEvery = 50 * time.Millisecond
 )
 
-// Relation is a table as one side has it. What stands at one place of Key and of Columns is compared.
-type Relation struct {
-	Schema, Name string
-	Key          []string
-	Columns      []string // with those of the key
-}
-
-// Table is a table of which both sides have a relation.
-type Table struct {
-	Name    string   // as people know it: the source's "schema.table"
-	Columns []string // names for people
-	Relation
-}
-
-// Config says what is read.
-type Config struct {
-	// Connect opens a connection with [Settings]; the side closes it.
-	Connect func(ctx context.Context) (*pgconn.PgConn, error)
-	Tables  []Table // each has a key
-	// Fault says what an error of the server is to people.
-	Fault func(error) error
-}
-
-// Settings are what a connection asks for: both sides write values in the same way, and nothing is written.
-func Settings(name string) map[string]string {
-	return map[string]string{
-		"application_name": name, "client_encoding": "UTF8", "timezone": "UTC", "datestyle": "ISO, MDY", "intervalstyle": "postgres",
-		"extra_float_digits": "3", "bytea_output": "hex", "xmloption": "content", "default_transaction_read_only": "on",
-		"statement_timeout": strconv.FormatInt(statementMax.Milliseconds(), 10), "search_path": "pg_catalog",
-	}
-}
-
-// Side is some tables of a PostgreSQL. It is used by one goroutine.
+// Side is some tables of a PostgreSQL, which digests them. It is used by one goroutine.
 type Side struct {
-	Config
-	conn *pgconn.PgConn
+	*Server
+	Tables []Table
 }
 
-var _ verify.Source = (*Side)(nil)
+var (
+	_ verify.Source = (*Side)(nil)
+	_ verify.Keyed  = (*Side)(nil)
+)
 
-// New returns a side, which connects when it is first used.
-func New(config Config) *Side { return &Side{Config: config} }
-
-// Close ends the connection.
-func (s *Side) Close(ctx context.Context) error {
-	if s.conn == nil {
-		return nil
-	}
-	err := s.conn.Close(ctx)
-	s.conn = nil
-	return err
-}
-
-// ask asks, and asks again over another connection for a while when the server did not answer.
-func (s *Side) ask(ctx context.Context, text string, arguments ...string) ([][][]byte, error) {
-	for try := 1; ; try++ {
-		rows, err := s.askOnce(ctx, text, arguments)
-		if err == nil {
-			return rows, nil
-		}
-		answer, refused := errors.AsType[*pgconn.PgError](err)
-		switch {
-		case ctx.Err() != nil:
-			return nil, context.Cause(ctx)
-		case refused && !strings.HasPrefix(answer.Code, "57P") && !strings.HasPrefix(answer.Code, "40"), try == triesMax:
-			return nil, s.Fault(err)
-		}
-		if !wait.For(ctx, time.Duration(try)*tryPause) {
-			return nil, context.Cause(ctx)
-		}
-	}
-}
-
-func (s *Side) askOnce(ctx context.Context, text string, arguments []string) ([][][]byte, error) {
-	if s.conn == nil || s.conn.IsClosed() {
-		var err error
-		if s.conn, err = s.Connect(ctx); err != nil {
-			s.conn = nil
-			return nil, err
-		}
-	}
-	values := make([][]byte, len(arguments))
-	for i, argument := range arguments {
-		values[i] = []byte(argument)
-	}
-	result := s.conn.ExecParams(ctx, text, values, nil, nil, nil).Read()
-	return result.Rows, result.Err
-}
-
-// table returns a table by its name.
-func (s *Side) table(name string) (Table, error) {
+// table returns a table by its name. One that is absent is looked for: rows that it has by now would be taken for missing.
+func (s *Side) table(ctx context.Context, name string) (*Table, error) {
 	i := slices.IndexFunc(s.Tables, func(t Table) bool { return t.Name == name })
 	if i < 0 {
-		return Table{}, fmt.Errorf("verify postgres: there is no table %q", name)
+		return nil, fmt.Errorf("verify postgres: there is no table %q", name)
 	}
-	return s.Tables[i], nil
+	table := &s.Tables[i]
+	if !table.Absent {
+		return table, nil
+	}
+	found, err := s.ask(ctx, "SELECT to_regclass($1) IS NULL", table.full())
+	if err != nil {
+		return nil, err
+	}
+	if string(found[0][0]) != "t" {
+		return nil, verifysql.Altered()
+	}
+	return table, nil
 }
 
-// after returns the table that follows, and whether there is one.
-func (s *Side) after(chunk verify.Chunk) (table Table, from string, found bool) {
-	i := slices.IndexFunc(s.Tables, func(t Table) bool { return t.Name == chunk.Table })
-	if i >= 0 && chunk.To != "" {
-		return s.Tables[i], chunk.To, true
+func (s *Side) names() []string {
+	out := make([]string, len(s.Tables))
+	for i := range s.Tables {
+		out[i] = s.Tables[i].Name
 	}
-	if i+1 >= len(s.Tables) {
-		return Table{}, "", false
-	}
-	return s.Tables[i+1], "", true
+	return out
 }
 
 // Next implements [verify.Source]. Borders are keys, as JSON; a chunk is what lies above one and not above the other, in the
 // order of each side. Whatever these orders are, each row of each side is in a chunk.
 func (s *Side) Next(ctx context.Context, after verify.Chunk, rows int) (verify.Page, error) {
-	table, from, found := s.after(after)
+	name, from, found := verifysql.After(s.names(), after)
 	if !found {
-		return verify.Page{}, nil
+		return verify.Page{}, verify.ErrEnd
 	}
-	page := verify.Page{Chunk: verify.Chunk{Table: table.Name, From: from}}
+	page := verify.Page{Chunk: verify.Chunk{Table: name, From: from}, More: true}
+	table, err := s.table(ctx, name)
+	if err != nil {
+		return page, err
+	}
+	page.Apart = table.Apart
+	if table.whole() {
+		row, err := s.wholeOf(ctx, table)
+		page.Sum = row.sum
+		return page, err
+	}
 	where, arguments, err := table.within(page.Chunk)
 	if err != nil {
-		return verify.Page{}, err
+		return page, err
 	}
-	read, err := s.ask(ctx, "WITH page AS (SELECT "+list(table.Key, "")+", "+table.digest()+" AS digest FROM "+table.from()+where+
-		" ORDER BY "+list(table.Key, "")+" LIMIT "+strconv.Itoa(rows)+") SELECT "+sums+
-		", (SELECT "+table.key()+" FROM page ORDER BY "+list(table.Key, " DESC")+" LIMIT 1) FROM page", arguments...)
+	read, err := s.ask(ctx, "WITH page AS (SELECT "+table.keys("")+", "+table.digest()+" AS "+ofDigest+", "+table.key()+" AS "+ofKey+" FROM "+table.from()+where+
+		" ORDER BY "+table.keys("")+" LIMIT "+strconv.Itoa(rows)+") SELECT "+sums+
+		", (SELECT "+ofKey+" FROM page ORDER BY "+table.keys(" DESC")+" LIMIT 1) FROM page", arguments...)
 	if err != nil {
-		return verify.Page{}, err
+		return page, unbrought(err)
 	}
 	if page.Sum, err = sumOf(read[0]); err != nil {
-		return verify.Page{}, err
+		return page, err
 	}
 	if page.Sum.Rows >= int64(rows) {
 		page.Chunk.To = string(read[0][2])
 	}
-	_, _, page.More = s.after(page.Chunk)
 	return page, nil
 }
 
+// unbrought leaves a table of which a value is none of the type to which it has to be brought.
+func unbrought(err error) error {
+	if strings.HasPrefix(codeOf(err), classData) {
+		return &verify.Leave{Why: "a value of the source is none of the type that the target has for it, code " + codeOf(err)}
+	}
+	return err
+}
+
 // sums are what a chunk is digested to: how many rows it has, and the digests of all of them in an order of their own.
-const sums = `count(*), coalesce(md5(string_agg(digest, '' ORDER BY digest COLLATE "C")), '')`
+const sums = `count(*), coalesce(md5(string_agg(` + ofDigest + `, '' ORDER BY ` + ofDigest + ` COLLATE "C")), '')`
+
+// What is computed of a row, under names that no column of a table is likely to have.
+const (
+	ofDigest  = `"fencerow: digest"`
+	ofKey     = `"fencerow: key"`
+	ofVersion = `"fencerow: version"`
+)
 
 func sumOf(row [][]byte) (verify.Sum, error) {
 	rows, err := strconv.ParseInt(string(row[0]), 10, 64)
@@ -180,38 +128,44 @@ func sumOf(row [][]byte) (verify.Sum, error) {
 
 // Sum implements [verify.Side].
 func (s *Side) Sum(ctx context.Context, chunk verify.Chunk) (verify.Sum, error) {
-	table, err := s.table(chunk.Table)
-	if err != nil {
+	table, err := s.table(ctx, chunk.Table)
+	switch {
+	case err != nil || table.Absent:
 		return verify.Sum{}, err
+	case table.whole():
+		row, err := s.wholeOf(ctx, table)
+		return row.sum, err
 	}
 	where, arguments, err := table.within(chunk)
 	if err != nil {
 		return verify.Sum{}, err
 	}
-	read, err := s.ask(ctx, "SELECT "+sums+" FROM (SELECT "+table.digest()+" AS digest FROM "+table.from()+where+") AS page", arguments...)
+	read, err := s.ask(ctx, "SELECT "+sums+" FROM (SELECT "+table.digest()+" AS "+ofDigest+" FROM "+table.from()+where+") AS page", arguments...)
 	if err != nil {
-		return verify.Sum{}, err
+		return verify.Sum{}, unbrought(err)
 	}
 	return sumOf(read[0])
 }
 
 // List implements [verify.Side].
 func (s *Side) List(ctx context.Context, chunk verify.Chunk, rowsMax int) ([]verify.Row, error) {
-	table, err := s.table(chunk.Table)
-	if err != nil {
+	table, err := s.table(ctx, chunk.Table)
+	switch {
+	case err != nil:
 		return nil, err
+	case table.whole():
+		return s.wholeRow(ctx, table)
+	case table.Absent:
+		return nil, nil
 	}
 	where, arguments, err := table.within(chunk)
 	if err != nil {
 		return nil, err
 	}
-	read, err := s.ask(ctx, "SELECT "+table.key()+", "+version+", "+table.digest()+" FROM "+table.from()+where+
-		" ORDER BY "+list(table.Key, "")+" LIMIT "+strconv.Itoa(rowsMax), arguments...)
-	return rowsOf(read, nil), err
+	read, err := s.ask(ctx, "SELECT "+table.key()+", "+Version+", "+table.digest()+" FROM "+table.from()+where+
+		" ORDER BY "+table.keys("")+" LIMIT "+strconv.Itoa(rowsMax), arguments...)
+	return rowsOf(read, nil), unbrought(err)
 }
-
-// version is another one after each write: who wrote the row, and where it lies.
-const version = "xmin::text || ctid::text"
 
 func rowsOf(read [][][]byte, columns []string) []verify.Row {
 	out := make([]verify.Row, len(read))
@@ -229,33 +183,53 @@ func rowsOf(read [][][]byte, columns []string) []verify.Row {
 
 // Look implements [verify.Side].
 func (s *Side) Look(ctx context.Context, name string, keys []string) ([]verify.Row, error) {
-	table, err := s.table(name)
-	if err != nil {
+	table, err := s.table(ctx, name)
+	switch {
+	case err != nil:
 		return nil, err
+	case table.whole():
+		return s.wholeRow(ctx, table)
+	case table.Absent || len(keys) == 0:
+		return nil, nil
 	}
-	var among, arguments []string
-	for _, key := range keys {
-		cells, err := table.cells(key)
+	return verifysql.Bisect(keys, s.NoValue, func(keys []string) ([]verify.Row, error) {
+		where, arguments, err := table.among(keys)
 		if err != nil {
 			return nil, err
 		}
-		among = append(among, numbered(len(arguments), len(cells)))
-		arguments = append(arguments, cells...)
+		read, err := s.ask(ctx, "SELECT "+table.key()+", "+Version+", "+table.digest()+table.columnDigests()+" FROM "+table.from()+where, arguments...)
+		if len(keys) == 1 && s.NoValue(err) { // the key is none, or it is a value of the row that can't be brought to its type
+			if _, failed := s.ask(ctx, "SELECT 1 FROM "+table.from()+where, arguments...); failed == nil {
+				return nil, unbrought(err)
+			}
+		}
+		return rowsOf(read, table.Columns), err
+	})
+}
+
+// Keys implements [verify.Keyed].
+func (s *Side) Keys(ctx context.Context, name, after string, rowsMax int) ([]string, error) {
+	table, err := s.table(ctx, name)
+	if err != nil || table.Absent {
+		return nil, err
 	}
-	var columns strings.Builder
-	for _, column := range table.Relation.Columns {
-		columns.WriteString(", coalesce(md5(" + quote(column) + "::text), 'null')")
+	where, arguments, err := table.within(verify.Chunk{From: after})
+	if err != nil {
+		return nil, err
 	}
-	read, err := s.ask(ctx, "SELECT "+table.key()+", "+version+", "+table.digest()+columns.String()+" FROM "+table.from()+
-		" WHERE ("+list(table.Key, "")+") IN ("+strings.Join(among, ", ")+")", arguments...)
-	return rowsOf(read, table.Columns), err
+	read, err := s.ask(ctx, "SELECT "+table.key()+" FROM "+table.from()+where+" ORDER BY "+table.keys("")+" LIMIT "+strconv.Itoa(rowsMax), arguments...)
+	out := make([]string, len(read))
+	for i := range read {
+		out[i] = string(read[i][0])
+	}
+	return out, err
 }
 
 // Total implements [verify.Source], by what the server estimates.
 func (s *Side) Total(ctx context.Context) (int64, error) {
 	total := 0.0
-	for _, table := range s.Tables {
-		read, err := s.ask(ctx, "SELECT greatest(coalesce(sum(reltuples), 0), 0) FROM pg_class WHERE oid = to_regclass($1)", table.from())
+	for i := range s.Tables {
+		read, err := s.ask(ctx, "SELECT greatest(coalesce(sum(reltuples), 0), 0) FROM pg_class WHERE oid = to_regclass($1)", s.Tables[i].full())
 		if err != nil {
 			return 0, err
 		}
@@ -268,18 +242,19 @@ func (s *Side) Total(ctx context.Context) (int64, error) {
 	return int64(total), nil
 }
 
-// Head implements [verify.Source]. What a read sees was committed before it: the record of that lies below.
+// Head implements [verify.Source]. What a read sees was committed before it: the records of that begin below the place where the
+// next one will.
 func (s *Side) Head(ctx context.Context) (change.Position, error) {
-	read, err := s.ask(ctx, "SELECT pg_current_wal_insert_lsn() - '0/0'::pg_lsn")
+	read, err := s.ask(ctx, "SELECT greatest(pg_current_wal_insert_lsn() - '0/0'::pg_lsn - 1, 0)")
 	if err != nil {
 		return 0, err
 	}
 	return change.ParsePosition(string(read[0][0]))
 }
 
-// Settle implements [verify.Source]. A transaction is in the log, and so perhaps at a target, a moment before others see what
-// it did; with synchronous replicas a long one. All that may be at a target have numbers below one that is given out now, so
-// when none of these runs any more, everything is seen. A snapshot alone would not do: it ends with what has ended.
+// Settle implements [verify.Source]. A transaction is in the log, and so perhaps at a target, a moment before others see what it
+// did; with synchronous replicas a long one. All that may be at a target have numbers below one that is given out now, so when none of
+// these runs any more, everything is seen. A snapshot alone would not do: it ends with what has ended.
 func (s *Side) Settle(ctx context.Context) error {
 	read, err := s.ask(ctx, "SELECT pg_current_xact_id()::text")
 	if err != nil {
@@ -302,69 +277,37 @@ func (s *Side) Settle(ctx context.Context) error {
 	}
 }
 
-func (t Table) from() string { return quote(t.Schema) + "." + quote(t.Relation.Name) }
-
-// key writes the key of a row as JSON: the same bytes at both sides.
-func (t Table) key() string {
-	cells := make([]string, len(t.Key))
-	for i, column := range t.Key {
-		cells[i] = quote(column) + "::text"
-	}
-	return "json_build_array(" + strings.Join(cells, ", ") + ")::text"
+// whole is a table without a key: its rows as a multiset.
+type whole struct {
+	sum     verify.Sum
+	version string
 }
 
-// digest digests a row. The text of a record tells NULL from an empty text, and cells from one another.
-func (t Table) digest() string {
-	cells := make([]string, len(t.Relation.Columns))
-	for i, column := range t.Relation.Columns {
-		cells[i] = quote(column) + "::text"
+// wholeOf digests a table without a key.
+func (s *Side) wholeOf(ctx context.Context, table *Table) (whole, error) {
+	if table.Absent {
+		return whole{}, nil
 	}
-	return "md5(ROW(" + strings.Join(cells, ", ") + ")::text)"
+	read, err := s.ask(ctx, "SELECT "+sums+", coalesce(md5(string_agg("+ofVersion+", '' ORDER BY "+ofVersion+` COLLATE "C")), '') FROM (SELECT `+table.digest()+
+		" AS "+ofDigest+", "+Version+" AS "+ofVersion+" FROM "+table.from()+" LIMIT "+strconv.Itoa(verify.WholeRowsMax+1)+") AS page")
+	switch {
+	case s.TimedOut(err):
+		return whole{}, verifysql.TooMuch("takes too long to read")
+	case err != nil:
+		return whole{}, unbrought(err)
+	}
+	out := whole{version: string(read[0][2])}
+	if out.sum, err = sumOf(read[0]); err == nil && out.sum.Rows > verify.WholeRowsMax {
+		err = verifysql.TooMuch(fmt.Sprintf("has more than %d rows", verify.WholeRowsMax))
+	}
+	return out, err
 }
 
-func (t Table) cells(key string) ([]string, error) {
-	var cells []string
-	if err := json.Unmarshal([]byte(key), &cells); err != nil || len(cells) != len(t.Key) {
-		return nil, fmt.Errorf("verify postgres: %.100q is no key of %s", key, t.Name)
+func (s *Side) wholeRow(ctx context.Context, table *Table) ([]verify.Row, error) {
+	found, err := s.wholeOf(ctx, table)
+	if err != nil {
+		return nil, err
 	}
-	return cells, nil
-}
-
-// within is the condition that a row lies in a chunk.
-func (t Table) within(chunk verify.Chunk) (where string, arguments []string, err error) {
-	var conditions []string
-	for _, border := range []struct{ than, key string }{{">", chunk.From}, {"<=", chunk.To}} {
-		if border.key == "" {
-			continue
-		}
-		cells, err := t.cells(border.key)
-		if err != nil {
-			return "", nil, err
-		}
-		conditions = append(conditions, "("+list(t.Key, "")+") "+border.than+" "+numbered(len(arguments), len(cells)))
-		arguments = append(arguments, cells...)
-	}
-	if len(conditions) == 0 {
-		return "", nil, nil
-	}
-	return " WHERE " + strings.Join(conditions, " AND "), arguments, nil
-}
-
-func quote(name string) string { return `"` + strings.ReplaceAll(name, `"`, `""`) + `"` }
-
-func list(names []string, order string) string {
-	out := make([]string, len(names))
-	for i, name := range names {
-		out[i] = quote(name) + order
-	}
-	return strings.Join(out, ", ")
-}
-
-// numbered is a row of parameters, after so many.
-func numbered(after, n int) string {
-	out := make([]string, n)
-	for i := range out {
-		out[i] = "$" + strconv.Itoa(after+i+1)
-	}
-	return "(" + strings.Join(out, ", ") + ")"
+	digest := strconv.FormatInt(found.sum.Rows, 10) + " " + found.sum.Digest
+	return []verify.Row{{Whole: true, Version: found.version, Digest: digest}}, nil
 }

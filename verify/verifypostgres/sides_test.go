@@ -4,6 +4,7 @@ package verifypostgres
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -16,7 +17,9 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"fencerow/change"
+	"fencerow/endpoint"
 	"fencerow/internal/dbtest"
+	"fencerow/internal/pgdial"
 	"fencerow/verify"
 )
 
@@ -33,21 +36,9 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// connect opens a connection; with settings it is a side's.
-func connect(ctx context.Context, settings map[string]string) (*pgconn.PgConn, error) {
-	config, err := pgconn.ParseConfig(server.Postgres("postgres"))
-	if err != nil {
-		return nil, err
-	}
-	if settings != nil {
-		config.RuntimeParams = settings
-	}
-	return pgconn.ConnectConfig(ctx, config)
-}
-
 func session(t *testing.T) *pgconn.PgConn {
 	t.Helper()
-	conn, err := connect(t.Context(), nil)
+	conn, err := pgconn.Connect(t.Context(), server.Postgres("postgres"))
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = conn.Close(context.Background()) })
 	return conn
@@ -58,26 +49,34 @@ func do(t testing.TB, conn *pgconn.PgConn, text string) {
 	require.NoError(t, conn.Exec(context.Background(), text).Close(), text)
 }
 
+func dial(t *testing.T) *Server {
+	t.Helper()
+	uri, err := endpoint.Parse("postgres://postgres@"+server.Host+"/postgres", endpoint.Policy{Field: "source"})
+	require.NoError(t, err)
+	out := &Server{Dial: pgdial.Server{URI: uri, Field: "source"}, Name: "fencerow verify test", Fault: func(err error) error { return err }}
+	t.Cleanup(func() { require.NoError(t, out.Close()) })
+	return out
+}
+
+func named(names ...string) (out []Column) {
+	for _, name := range names {
+		out = append(out, Column{Name: name})
+	}
+	return out
+}
+
 func side(t *testing.T, schema string) *Side {
 	t.Helper()
-	s := New(Config{
-		Connect: func(ctx context.Context) (*pgconn.PgConn, error) {
-			return connect(ctx, Settings("fencerow verify test"))
+	return &Side{Server: dial(t), Tables: []Table{
+		{
+			Name: "public.lines", Columns: []string{"order", "line", "note", "price", "at"},
+			Relation: Relation{Schema: schema, Name: "lines", Key: named("order", "line"), Columns: named("order", "line", "note", "price", "at")},
 		},
-		Fault: func(err error) error { return err },
-		Tables: []Table{
-			{
-				Name: "public.lines", Columns: []string{"order", "line", "note", "price", "at"},
-				Relation: Relation{Schema: schema, Name: "lines", Key: []string{"order", "line"}, Columns: []string{"order", "line", "note", "price", "at"}},
-			},
-			{
-				Name: "public.names", Columns: []string{"name", "raw"},
-				Relation: Relation{Schema: schema, Name: "names", Key: []string{"name"}, Columns: []string{"name", "raw"}},
-			},
+		{
+			Name: "public.names", Columns: []string{"name", "raw"},
+			Relation: Relation{Schema: schema, Name: "names", Key: named("name"), Columns: named("name", "raw")},
 		},
-	})
-	t.Cleanup(func() { require.NoError(t, s.Close(context.Background())) })
-	return s
+	}}
 }
 
 // feed copies the source's tables to the target's, transaction by transaction, by what a trigger wrote down.
@@ -205,4 +204,94 @@ func TestATransactionThatGoesOnIsWaitedFor(t *testing.T) {
 	rows, err := s.Look(t.Context(), "public.names", []string{`["still 1"]`})
 	require.NoError(t, err)
 	require.Empty(t, rows)
+}
+
+// TestNothingIsWritten, whatever the user may do.
+func TestNothingIsWritten(t *testing.T) {
+	s := dial(t)
+	_, err := s.ask(t.Context(), "CREATE TABLE public.mine (a int)")
+	require.Equal(t, "25006", codeOf(err))
+}
+
+// TestOrdersAreThoseOfTheColumns: texts have that of their collation, which may be the database's, and types of users any.
+func TestOrdersAreThoseOfTheColumns(t *testing.T) {
+	conn := session(t)
+	do(t, conn, `DROP SCHEMA IF EXISTS ordered CASCADE; CREATE SCHEMA ordered; CREATE TYPE ordered.mood AS ENUM ('sad');
+		CREATE COLLATION ordered.loose (provider = icu, locale = 'und', deterministic = false);
+		CREATE TABLE ordered.t (a int, b text, c text COLLATE "C", d text COLLATE "en-x-icu", e char(3), f ordered.mood, g int[],
+			h text COLLATE ordered.loose, i timestamptz, j uuid)`)
+	got, err := dial(t).Orders(t.Context(), "ordered", "t")
+	require.NoError(t, err)
+	require.Equal(t, map[string]Order{
+		"a": OrderNatural, "b": OrderBytes, "c": OrderBytes, "d": "i:en", "e": OrderBytes + ", padded", "i": OrderNatural, "j": OrderNatural,
+	}, got)
+}
+
+// TestASourceIsBroughtToWhatTheTargetHas: numbers with more digits after the point, and keys that are dates at one side.
+func TestASourceIsBroughtToWhatTheTargetHas(t *testing.T) {
+	conn := session(t)
+	do(t, conn, `DROP SCHEMA IF EXISTS brought CASCADE; CREATE SCHEMA brought;
+		CREATE TABLE brought.a (day date PRIMARY KEY, n numeric(10,2), j json, b boolean, c char(5));
+		CREATE TABLE brought.b (day timestamp PRIMARY KEY, n numeric(12,4), j jsonb, b text, c text);
+		INSERT INTO brought.a VALUES ('2024-01-01', 1.5, '{"b":1,"a":2}', true, 'ab'), ('2024-01-02', NULL, NULL, NULL, NULL);
+		INSERT INTO brought.b VALUES ('2024-01-01', 1.5, '{"a":2,"b":1}', 't', 'ab   '), ('2024-01-02', NULL, NULL, NULL, NULL)`)
+	columns := []string{"day", "n", "j", "b", "c"}
+	a := &Side{Server: dial(t), Tables: []Table{{Name: "t", Columns: columns, Relation: Relation{
+		Schema: "brought", Name: "a", Only: true, Key: []Column{{"day", "timestamp without time zone"}},
+		Columns: []Column{{"day", "timestamp without time zone"}, {"n", "numeric(12,4)"}, {"j", "jsonb"}, {"b", ""}, {"c", ""}},
+	}}}}
+	b := &Side{Server: dial(t), Tables: []Table{{
+		Name: "t", Columns: columns, Relation: Relation{Schema: "brought", Name: "b", Key: named("day"), Columns: named(columns...)},
+	}}}
+	page, err := a.Next(t.Context(), verify.Chunk{}, 10)
+	require.NoError(t, err)
+	sum, err := b.Sum(t.Context(), page.Chunk)
+	require.NoError(t, err)
+	require.Equal(t, page.Sum, sum)
+	keys, err := b.Keys(t.Context(), "t", "", 10)
+	require.NoError(t, err)
+	rows, err := a.Look(t.Context(), "t", append(keys, `["2024-01-01 00:00:01"]`, `["no date"]`))
+	require.NoError(t, err)
+	require.ElementsMatch(t, keys, []string{rows[0].Key, rows[1].Key}, "what the source can't have is not there")
+	do(t, conn, `UPDATE brought.a SET j = '"\u0000"' WHERE day = '2024-01-01'`)
+	_, err = a.Next(t.Context(), verify.Chunk{}, 10)
+	leave, ok := errors.AsType[*verify.Leave](err)
+	require.True(t, ok, err)
+	require.NotContains(t, leave.Why, "u0000", "values are not shown")
+}
+
+// TestATableWithoutAKeyIsAMultiset at both sides, and one that the target has not is one without rows.
+func TestATableWithoutAKeyIsAMultiset(t *testing.T) {
+	conn := session(t)
+	do(t, conn, `DROP SCHEMA IF EXISTS keyless CASCADE; CREATE SCHEMA keyless; CREATE TABLE keyless.a (v text); CREATE TABLE keyless.b (v text);
+		INSERT INTO keyless.a VALUES ('x'), ('y'), ('x'), (NULL); INSERT INTO keyless.b VALUES (NULL), ('x'), ('x'), ('y')`)
+	of := func(name string) *Side {
+		return &Side{Server: dial(t), Tables: []Table{{
+			Name: "t", Columns: []string{"v"}, Absent: name == "none", Relation: Relation{Schema: "keyless", Name: name, Columns: named("v")},
+		}}}
+	}
+	a, b := of("a"), of("b")
+	page, err := a.Next(t.Context(), verify.Chunk{}, 10)
+	require.NoError(t, err)
+	sum, err := b.Sum(t.Context(), page.Chunk)
+	require.NoError(t, err)
+	require.Equal(t, page.Sum, sum)
+	before, err := b.Look(t.Context(), "t", []string{""})
+	require.NoError(t, err)
+	do(t, conn, `DELETE FROM keyless.b WHERE v = 'y'; INSERT INTO keyless.b VALUES ('y')`)
+	after, err := b.Look(t.Context(), "t", []string{""})
+	require.NoError(t, err)
+	require.Equal(t, before[0].Digest, after[0].Digest)
+	require.NotEqual(t, before[0].Version, after[0].Version, "it was written to")
+	do(t, conn, `DELETE FROM keyless.a`)
+	empty, err := a.List(t.Context(), page.Chunk, 10)
+	require.NoError(t, err)
+	absent := of("none")
+	none, err := absent.List(t.Context(), page.Chunk, 10)
+	require.NoError(t, err)
+	require.Equal(t, empty[0].Digest, none[0].Digest)
+	do(t, conn, `CREATE TABLE keyless.none (v text)`)
+	_, err = absent.List(t.Context(), page.Chunk, 10)
+	_, left := errors.AsType[*verify.Leave](err)
+	require.True(t, left, err)
 }
