@@ -1,6 +1,6 @@
 // Command bench measures cdc-node against the tools that people would use instead, as separate processes on the same
-// etcd with the same keys and values, interleaved, and prints medians and spreads as ratios of one run: machines differ
-// and are noisy, ratios hold. It writes docs/benchmarks.md and exits 1 if a row is below what it must be.
+// servers with the same data, interleaved, and prints medians and spreads as ratios of one run: machines differ and are
+// noisy, ratios hold. It writes docs/benchmarks.md and exits 1 if a row is below what it must be.
 package main
 
 import (
@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -37,9 +38,10 @@ const roundsDefault = 5
 func run(ctx context.Context) int {
 	rounds := flag.Int("rounds", roundsDefault, "rounds of each row, each side once a round")
 	limit := flag.Duration("limit", 0, "no row begins another round after this long, and has fewer then; 0 is no limit")
-	only := flag.String("rows", "", "comma-separated names of rows; empty is all")
-	report := flag.String("report", "docs/benchmarks.md", "where the table is written; empty writes none")
+	only := flag.String("rows", "", "comma-separated names of rows, or etcd or database for all of those; empty is all")
+	report := flag.String("report", "docs/benchmarks.md", "where a table whose rows were all run is written; empty writes none")
 	alone := flag.Bool("alone", false, "run our side only, to profile it; nothing is judged or written")
+	part := flag.Int("part", 1, "only this part of the database rows' size, as in 10 for a tenth; above 1 nothing is written")
 	flag.Parse()
 	dir, err := os.MkdirTemp("", "fencerow-bench-")
 	if err != nil {
@@ -47,19 +49,23 @@ func run(ctx context.Context) int {
 		return 1
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
-	b := &bench{dir: dir, rounds: *rounds, limit: *limit, alone: *alone, binary: filepath.Join(dir, "cdc-node")}
+	b := &bench{
+		dir: dir, rounds: *rounds, limit: *limit, alone: *alone, part: max(*part, 1), binary: filepath.Join(dir, "cdc-node"),
+	}
 	build := exec.CommandContext(ctx, "go", "build", "-o", b.binary, "./cmd/cdc-node")
 	build.Stderr = os.Stderr
 	if err := build.Run(); err != nil {
 		fmt.Fprintln(os.Stderr, "bench: build cdc-node:", err)
 		return 1
 	}
+	chosen, err := choose(*only)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
 	var done []outcome
 	loads := "load average " + load() + " when it began"
-	for _, row := range rows {
-		if *only != "" && !strings.Contains(","+*only+",", ","+row.name+",") {
-			continue
-		}
+	for _, row := range chosen {
 		fmt.Fprintf(os.Stderr, "\n%s: %s\n", row.name, row.what)
 		began := time.Now()
 		result, err := row.measure(ctx, b)
@@ -71,13 +77,12 @@ func run(ctx context.Context) int {
 		fmt.Fprintln(os.Stderr, one.line())
 		done = append(done, one)
 	}
-	text := table(done)
-	fmt.Println(text)
+	fmt.Println(table(done))
 	if *alone {
 		return 0
 	}
-	if *report != "" && *only == "" {
-		if err := writeReport(*report, loads+", "+load()+" when it ended", text); err != nil {
+	if *report != "" && b.part == 1 {
+		if err := writeReport(*report, loads+", "+load()+" when it ended", done); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			return 1
 		}
@@ -87,6 +92,28 @@ func run(ctx context.Context) int {
 		return 1
 	}
 	return 0
+}
+
+// choose returns the rows of these names and groups, in the table's order.
+func choose(names string) ([]row, error) {
+	if names == "" {
+		return rows(), nil
+	}
+	var out []row
+	wanted := strings.Split(names, ",")
+	known := make(map[string]bool)
+	for _, row := range rows() {
+		known[row.name], known[row.group] = true, true
+		if slices.Contains(wanted, row.name) || slices.Contains(wanted, row.group) {
+			out = append(out, row)
+		}
+	}
+	for _, name := range wanted {
+		if !known[name] {
+			return nil, fmt.Errorf("bench: -rows %q is no row and no group of rows: take etcd, database, or names of bench/rows.go", name)
+		}
+	}
+	return out, nil
 }
 
 // judge returns an error that names every row that is below its bound or could not be run.

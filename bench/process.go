@@ -28,6 +28,7 @@ type bench struct {
 	rounds int
 	limit  time.Duration
 	alone  bool // without the baselines
+	part   int  // of the database rows' size; 1 is all of it
 	count  int
 }
 
@@ -116,7 +117,10 @@ type node struct {
 	control *etcd
 }
 
-func (b *bench) startNode(ctx context.Context) (*node, error) {
+func (b *bench) startNode(ctx context.Context) (*node, error) { return b.startNodeOf(ctx, b.binary) }
+
+// startNodeOf is startNode for another build.
+func (b *bench) startNodeOf(ctx context.Context, binary string) (*node, error) {
 	control, err := b.startEtcd(ctx)
 	if err != nil {
 		return nil, err
@@ -131,7 +135,7 @@ func (b *bench) startNode(ctx context.Context) (*node, error) {
 	}
 	n := &node{http: httpAddr, control: control}
 	b.count++
-	n.process, err = b.start(b.binary, "server", "--name", "bench", "--etcd", control.endpoint, "--http-addr", httpAddr,
+	n.process, err = b.start(binary, "server", "--name", "bench", "--etcd", control.endpoint, "--http-addr", httpAddr,
 		"--peer-addr", peerAddr, "--data-dir", filepath.Join(b.dir, fmt.Sprintf("node%d", b.count)), "--status-interval", "100ms",
 		"--log-level", "warn")
 	if err != nil {
@@ -142,6 +146,9 @@ func (b *bench) startNode(ctx context.Context) (*node, error) {
 	if err != nil {
 		n.stop()
 		return nil, fmt.Errorf("%w\n%s", err, n.Output.String())
+	}
+	if b.alone {
+		fmt.Fprintf(os.Stderr, "  to be profiled: http://%s/debug/pprof/\n", n.http)
 	}
 	return n, nil
 }
@@ -168,14 +175,17 @@ func (n *node) createWith(ctx context.Context, name string, request map[string]a
 }
 
 // running waits until a changefeed runs.
-func (n *node) running(ctx context.Context, name string) error {
-	return until(ctx, name+" runs", func(ctx context.Context) error {
+func (n *node) running(ctx context.Context, name string) error { return n.is(ctx, name, "running") }
+
+// is waits until a changefeed is in a state.
+func (n *node) is(ctx context.Context, name, state string) error {
+	return until(ctx, name+" is "+state, func(ctx context.Context) error {
 		var feed struct {
 			State string `json:"state"`
 			Error any    `json:"error"`
 		}
 		err := n.call(ctx, http.MethodGet, "/api/v1/changefeeds/default/"+name, nil, &feed)
-		if err == nil && feed.State != "running" {
+		if err == nil && feed.State != state {
 			err = fmt.Errorf("it is %s, error %v", feed.State, feed.Error)
 		}
 		return err
@@ -199,6 +209,11 @@ func (n *node) reached(ctx context.Context, name string, revision int64) error {
 		}
 		return nil
 	})
+}
+
+// order pauses or resumes a changefeed.
+func (n *node) order(ctx context.Context, name, what string) error {
+	return n.call(ctx, http.MethodPost, "/api/v1/changefeeds/default/"+name+"/"+what, nil, nil)
 }
 
 // remove takes a changefeed away and waits until it is gone.

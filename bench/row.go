@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"runtime"
 	"slices"
 	"strings"
 	"time"
@@ -13,6 +12,7 @@ import (
 // row is one line of the table.
 type row struct {
 	name     string
+	group    string // which of the page's tables it stands in
 	what     string
 	baseline string
 	must     string // as people read it
@@ -96,34 +96,6 @@ func table(done []outcome) string {
 	return out.String()
 }
 
-func writeReport(path, loads, text string) error {
-	page := fmt.Sprintf(`# Benchmarks
-
-Made by %smake bench%s on %s, %d processors, %s. Each row runs both sides as separate processes on the same etcd
-processes with the same keys, values and fsync, in turn (A B, B A, …), and judges the median of the rounds' ratios. A
-ratio holds over machines; the figures beside it are of this one, which had other work to do: %s.
-The command exits 1 if a row is below what it must be, or could not be run. How it grows with changefeeds, spans and nodes is on
-[a page of its own](benchmarks-scale.md).
-
-%s
-What is measured:
-
-- A copy is timed from the request that creates the changefeed, or from the start of the baseline's process, until a
-  watch on the target sees the last key. Then both sides must hold the same, compared by a digest.
-- Catching up ends for us when the changefeed's stored checkpoint has the last change, and for the raw watch when it has
-  received it. A watch is slow there since etcd sends a lagging one 1,000 revisions a pass over the whole backlog; we
-  share the backlog among up to 64 of them and merge what they send by revision.
-- Processor time is user and system time of the process, ours with its maintainer, heartbeats and statuses.
-- A bump goes through the code of the coordinator, in turn with a transaction made by hand that was encoded before its
-  clock was started.
-- Memory is the peak of the resident set (%sVmHWM%s) of the whole node.
-`, "`", "`", time.Now().Format(time.DateOnly), runtime.NumCPU(), runtime.Version(), loads, text, "`", "`")
-	if err := os.WriteFile(path, []byte(page), 0o644); err != nil { //nolint:gosec // a page of the documentation
-		return fmt.Errorf("bench: write the report: %w", err)
-	}
-	return nil
-}
-
 func median(samples []float64) float64 {
 	if len(samples) == 0 {
 		return 0
@@ -150,9 +122,14 @@ type side struct {
 
 // interleave runs both sides once a round, in turn A B, B A, A B, …
 func (b *bench) interleave(ours, baseline func() (float64, error)) (result, error) {
+	return b.interleaved(b.rounds, ours, baseline)
+}
+
+// interleaved is interleave for a row that has a number of rounds of its own.
+func (b *bench) interleaved(rounds int, ours, baseline func() (float64, error)) (result, error) {
 	var out result
 	began := time.Now()
-	for i := range b.rounds {
+	for i := range rounds {
 		if i > 0 && b.limit > 0 && time.Since(began) > b.limit {
 			break
 		}

@@ -104,7 +104,7 @@ var outside = []struct {
 	{"google.golang.org/grpc", []string{"peer", "kv/kvetcd", "source/etcd", "integration"}},
 	{"github.com/prometheus", []string{"api", "coordinator", "maintainer", "dispatcher", "peer", "epochstore", "node", "integration", "bench"}},
 	{"github.com/go-sql-driver", []string{"verify/verifymysql", "internal/mydial", "sink/mysql", "internal/dbtest", "integration"}},
-	{"github.com/jackc/pgx", []string{"verify/verifypostgres", "internal/pgdial", "source/postgres", "sink/postgres", "internal/dbtest", "integration"}},
+	{"github.com/jackc/pgx", []string{"verify/verifypostgres", "internal/pgdial", "source/postgres", "sink/postgres", "internal/dbtest", "integration", "bench"}},
 	{"github.com/cockroachdb/pebble", []string{"source/serial"}},
 	{"log", nil},
 	{"log/slog", nil},
