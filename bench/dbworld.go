@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 
 	_ "github.com/jackc/pgx/v5/stdlib" // registers itself
 
@@ -17,9 +18,11 @@ import (
 
 // durable is how both PostgreSQLs run: what is committed survives the machine, and nothing but what is measured has them write.
 var durable = []string{ //nolint:gochecknoglobals // read only
-	"fsync=on", "synchronous_commit=on", "shared_buffers=1GB", "max_wal_size=32GB", "checkpoint_timeout=1h", "wal_level=logical",
-	"max_replication_slots=64", "max_wal_senders=64",
+	"fsync=on", "synchronous_commit=on", "shared_buffers=1GB", "max_wal_size=32GB", "checkpoint_timeout=1h",
 }
+
+// logged is what the source has beside that: a log that can be followed by every copy of a row.
+var logged = []string{"wal_level=logical", "max_replication_slots=64", "max_wal_senders=64"} //nolint:gochecknoglobals // read only
 
 // durableMaria is the same of the MariaDB.
 var durableMaria = []string{ //nolint:gochecknoglobals // read only
@@ -61,7 +64,7 @@ func (b *bench) world(ctx context.Context, use func(*world) (result, error)) (re
 			w.close[i]()
 		}
 	}()
-	source, err := w.startPostgres()
+	source, err := w.startPostgres(logged...)
 	if err != nil {
 		return result{}, err
 	}
@@ -79,8 +82,8 @@ func (b *bench) world(ctx context.Context, use func(*world) (result, error)) (re
 	return use(w)
 }
 
-func (w *world) startPostgres() (*server, error) {
-	started, err := dbtest.StartPostgres(durable...)
+func (w *world) startPostgres(more ...string) (*server, error) {
+	started, err := dbtest.StartPostgres(slices.Concat(durable, more)...)
 	if err != nil {
 		return nil, err
 	}
