@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"io"
 	"math"
 
 	"github.com/jackc/pgx/v5/pgtype"
@@ -31,23 +32,44 @@ func textArray(cells texts) []byte {
 	return out
 }
 
-// copyData is rows as COPY reads them in its text form: columns between tabs, NULL as \N, and what would be taken for one of
-// these, or for the end of a line, behind a backslash.
-func copyData(step sqlsink.Step) []byte {
-	size := 0
-	for i := range step.Rows {
-		for _, column := range step.Columns {
-			size += len(step.Rows[i].Cells[column.At]) + 2
-		}
+// copyChunkBytes is how much a [copyReader] makes at a time: what goes in one message of COPY.
+const copyChunkBytes = 64 << 10
+
+// copyReader reads as rows that COPY takes in its text form: columns between tabs, NULL as \N, and what would be taken for one of
+// these, or for the end of a line, behind a backslash. It makes them as they are read, so that the server works meanwhile.
+type copyReader struct {
+	step  *sqlsink.Step
+	row   int // the next one
+	chunk []byte
+	from  int // what of the chunk was not read
+}
+
+// Read implements [io.Reader].
+func (r *copyReader) Read(p []byte) (int, error) {
+	if r.from == len(r.chunk) {
+		r.fill()
 	}
-	out := make([]byte, 0, size+size/16)
-	for i := range step.Rows {
-		cells := step.Rows[i].Cells
-		for k := range step.Columns {
+	if r.from == len(r.chunk) {
+		return 0, io.EOF
+	}
+	n := copy(p, r.chunk[r.from:])
+	r.from += n
+	return n, nil
+}
+
+// fill makes the next rows.
+func (r *copyReader) fill() {
+	if r.chunk == nil {
+		r.chunk = make([]byte, 0, copyChunkBytes+copyChunkBytes/8)
+	}
+	out := r.chunk[:0]
+	for ; r.row < len(r.step.Rows) && len(out) < copyChunkBytes; r.row++ {
+		cells := r.step.Rows[r.row].Cells
+		for k := range r.step.Columns {
 			if k > 0 {
 				out = append(out, '\t')
 			}
-			if cell := cells[step.Columns[k].At]; cell == nil {
+			if cell := cells[r.step.Columns[k].At]; cell == nil {
 				out = append(out, '\\', 'N')
 			} else {
 				out = appendEscaped(out, cell)
@@ -55,7 +77,7 @@ func copyData(step sqlsink.Step) []byte {
 		}
 		out = append(out, '\n')
 	}
-	return out
+	r.chunk, r.from = out, 0
 }
 
 // appendEscaped appends a cell. Cells have mostly nothing to escape.

@@ -1,7 +1,6 @@
 package postgres
 
 import (
-	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -117,7 +116,7 @@ func (s *session) Do(ctx context.Context, statements ...sqlsink.Statement) ([]sq
 
 // bulk copies rows.
 func (s *session) bulk(ctx context.Context, statement sqlsink.Statement) error {
-	if _, err := s.conn.CopyFrom(ctx, bytes.NewReader(statement.Data), statement.Text); err != nil {
+	if _, err := s.conn.CopyFrom(ctx, statement.Data(), statement.Text); err != nil {
 		return refusal(err, 0)
 	}
 	return nil

@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"io"
 	"slices"
 	"strconv"
 	"strings"
@@ -162,7 +163,7 @@ func (t tables) Write(step sqlsink.Step) ([]sqlsink.Statement, error) {
 	switch step.Kind {
 	case sqlsink.StepInsert:
 		if len(step.Rows) >= bulkLeast {
-			return one(sqlsink.Statement{Text: "COPY " + table + " (" + t.names(step.Columns, "") + ") FROM STDIN", Data: copyData(step)}), nil
+			return one(sqlsink.Statement{Text: "COPY " + table + " (" + t.names(step.Columns, "") + ") FROM STDIN", Data: func() io.Reader { return &copyReader{step: &step} }}), nil
 		}
 		return one(t.insert(table, step, "")), nil
 	case sqlsink.StepUpsert:

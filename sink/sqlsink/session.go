@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"regexp"
 )
 
@@ -19,8 +20,9 @@ type Statement struct {
 	Touches int
 	// Rows says that the statement returns rows.
 	Rows bool
-	// Data is what a statement of bulk reads: COPY … FROM STDIN, or LOAD DATA LOCAL. It is sent in a message of its own.
-	Data []byte
+	// Data returns what a statement of bulk reads, from its beginning: COPY … FROM STDIN. It is made while the server takes it, in
+	// messages of its own.
+	Data func() io.Reader
 }
 
 // Array is one argument that holds a cell of each of many rows.
