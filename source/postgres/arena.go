@@ -25,10 +25,28 @@ func (a *arena) copy(data []byte) []byte {
 	return out
 }
 
+// values returns copies of the values of a row.
+func (a *arena) values(of [][]byte) [][]byte {
+	size := 0
+	for _, value := range of {
+		size += len(value)
+	}
+	out, all := a.row(len(of)), a.room(size)
+	for i, value := range of {
+		if value != nil {
+			from := len(all)
+			all = append(all, value...)
+			out[i] = all[from:len(all):len(all)]
+		}
+	}
+	a.keep(all)
+	return out
+}
+
 // room returns an empty slice with room for n bytes. It is taken only when it is kept, which is before anything else is
-// asked for.
+// asked for. It is not nil, also if nothing is to go there: what is nil in a row is NULL.
 func (a *arena) room(n int) []byte {
-	if n > cap(a.bytes)-len(a.bytes) {
+	if a.bytes == nil || n > cap(a.bytes)-len(a.bytes) {
 		if n > blockBytes/4 {
 			return make([]byte, 0, n)
 		}

@@ -47,12 +47,7 @@ func (p *pages) add(values [][]byte) error {
 	if err := p.makeRoom(); err != nil {
 		return err
 	}
-	cells := p.arena.row(len(values))
-	for i, value := range values {
-		if value != nil {
-			cells[i] = p.arena.copy(value)
-		}
-	}
+	cells := p.arena.values(values)
 	one := change.Change{
 		Position: p.at, Index: p.index, Op: change.OpRead, Table: p.name, Key: p.key(cells),
 		After: p.arena.tuple(change.Tuple{Of: p.part.table.relation, Cells: cells}),

@@ -66,3 +66,16 @@ func TestTheRateIsOfAllRows(t *testing.T) {
 		require.Equal(t, 24*time.Second, time.Since(began).Round(time.Second), "2500 rows, of which 100 at once")
 	})
 }
+
+func TestEmptyTextThatComesFirstIsNotNull(t *testing.T) {
+	of := &table{relation: relation("t", textColumn("note", 0), intColumn("id", 1), textColumn("more", 0))}
+	whole := partOf(of, of.span())
+	settings := &snapshots{exporter: &exporter{Source: &Source{}}}
+	settings.SnapshotChunk = 10
+	pages := newPages(&whole, 7, settings, 2000, func(page source.Event) error {
+		require.Equal(t, [][]byte{{}, []byte("1"), nil}, page.Changes[0].After.(*change.Tuple).Cells)
+		return nil
+	})
+	require.NoError(t, pages.add([][]byte{{}, []byte("1"), nil}))
+	require.NoError(t, pages.finish())
+}
