@@ -114,7 +114,7 @@ func (b *buffer) merge(event *source.Event) {
 		if len(last.changes) == 0 {
 			last.changes = event.Changes
 		} else {
-			last.changes = append(last.changes, event.Changes...)
+			last.changes = append(doubled(last.changes, len(event.Changes)), event.Changes...)
 		}
 		last.to = change.Later(last.to, event.To)
 		last.resolved = max(last.resolved, event.Resolved)
@@ -123,6 +123,15 @@ func (b *buffer) merge(event *source.Event) {
 	b.runs = append(b.runs, run{
 		changes: event.Changes, span: event.Span, to: event.To, snapshot: event.Snapshot, resolved: event.Resolved,
 	})
+}
+
+// doubled returns the same changes with room for n more. A run grows from one event to as many changes as a batch takes, and by
+// steps of a quarter, as append has them, most of what is allocated would be what was outgrown.
+func doubled(changes []change.Change, n int) []change.Change {
+	if cap(changes)-len(changes) >= n {
+		return changes
+	}
+	return append(make([]change.Change, 0, max(2*cap(changes), len(changes)+n)), changes...)
 }
 
 func (b *buffer) fail(err error) {

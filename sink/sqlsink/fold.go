@@ -194,6 +194,17 @@ func (r *tableRun) begin(kind segmentKind, of *change.Relation, at change.Mark) 
 	return s
 }
 
+// add appends an entry. Of many most would be copied again and again in the steps of append, so it doubles.
+func (s *segment) add(e entry) {
+	if n := len(s.entries); n == cap(s.entries) {
+		s.entries = append(make([]entry, 0, max(2*n, entriesLeast)), s.entries...)
+	}
+	s.entries = append(s.entries, e)
+}
+
+// entriesLeast is what a segment has room for at first.
+const entriesLeast = 16
+
 // addMove takes in an update that changes the key.
 func (r *tableRun) addMove(row tableRow, at change.Mark) {
 	from, to := string(r.key(row.before)), string(r.key(row.after))
@@ -217,7 +228,7 @@ func (r *tableRun) addKeyed(op change.Op, key string, row tableRow, at change.Ma
 	}
 	if !found {
 		s.keys[key] = len(s.entries)
-		s.entries = append(s.entries, first(op, row))
+		s.add(first(op, row))
 		return
 	}
 	s.entries[i] = s.entries[i].then(op, row)
@@ -281,7 +292,7 @@ func (e entry) filled(next entry) (cells [][]byte, same []bool) {
 func (r *tableRun) addKeyless(c *change.Change, row tableRow, at change.Mark) error {
 	if c.Op == change.OpCreate || c.Op == change.OpRead {
 		s := r.last(segmentAppend, row.of, at)
-		s.entries = append(s.entries, entry{effect: effectNew, row: StepRow{Cells: row.after.Cells}})
+		s.add(entry{effect: effectNew, row: StepRow{Cells: row.after.Cells}})
 		return nil
 	}
 	if row.before == nil || row.before.KeyOnly || unknown(row.before) != nil {
