@@ -39,7 +39,7 @@ func (w *world) inserts(rows, perTransaction int) work {
 			if err != nil {
 				return err
 			}
-			defer func() { _ = conn.Close() }()
+			defer func() { _ = conn.Close() }()                                              //nolint:errcheck // what was written is committed
 			if _, err := conn.ExecContext(ctx, "SET synchronous_commit = off"); err != nil { // nobody waits for a load
 				return err
 			}

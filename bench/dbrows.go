@@ -77,7 +77,7 @@ func pgMix(ctx context.Context, b *bench) (result, error) {
 // pgMaria copies a backlog of inserts into the one kind of server and the other.
 func pgMaria(ctx context.Context, b *bench) (result, error) {
 	return b.world(ctx, func(w *world) (result, error) {
-		if err := w.startMaria(); err != nil {
+		if err := w.startMaria(); err != nil { //nolint:contextcheck // a server lives as long as its row
 			return result{}, err
 		}
 		return w.compare(ctx, b.rounds, w.inserts(insertedRows, insertsTransaction), w.intoMaria, w.intoPostgres(w.node))

@@ -60,11 +60,11 @@ type database struct {
 func (b *bench) world(ctx context.Context, use func(*world) (result, error)) (result, error) {
 	w := &world{b: b}
 	defer func() {
-		for i := len(w.close) - 1; i >= 0; i-- {
-			w.close[i]()
+		for _, end := range slices.Backward(w.close) {
+			end()
 		}
 	}()
-	source, err := w.startPostgres(logged...)
+	source, err := w.startPostgres(logged...) //nolint:contextcheck // a server lives as long as its row
 	if err != nil {
 		return result{}, err
 	}
@@ -72,7 +72,7 @@ func (b *bench) world(ctx context.Context, use func(*world) (result, error)) (re
 		return result{}, err
 	}
 	w.close = append(w.close, w.source.close)
-	if w.target, err = w.startPostgres(); err != nil {
+	if w.target, err = w.startPostgres(); err != nil { //nolint:contextcheck // a server lives as long as its row
 		return result{}, err
 	}
 	if w.node, err = b.startNode(ctx); err != nil {
@@ -143,7 +143,7 @@ func (s *server) drop(ctx context.Context, of *database) error {
 	return err
 }
 
-func (d *database) close() { _ = d.Close() }
+func (d *database) close() { _ = d.Close() } //nolint:errcheck // what was written is committed
 
 // uri is how a changefeed names the database.
 func (d *database) uri() string {
