@@ -1,6 +1,7 @@
 package dispatcher
 
 import (
+	"bytes"
 	"context"
 	"sync"
 
@@ -12,10 +13,33 @@ import (
 // run is what was read and is to be written: changes of consecutive events that can go together.
 type run struct {
 	changes  []change.Change
+	bytes    int
 	span     changefeed.Span
 	to       change.Mark
 	snapshot bool
 	resolved change.Position
+}
+
+// joinedBytesMax bounds what is made of pages that are joined: a sink may name all keys of a page in one statement.
+const joinedBytesMax = 16 << 20
+
+// add takes the changes of an event in.
+func (r *run) add(event *source.Event, size int) {
+	if len(r.changes) == 0 {
+		r.changes = event.Changes
+	} else {
+		r.changes = append(doubled(r.changes, len(event.Changes)), event.Changes...)
+	}
+	r.bytes += size
+	r.resolved = max(r.resolved, event.Resolved)
+}
+
+// precedes reports whether a page of a snapshot goes on where the run ends: a sink that is slower than the source then writes several
+// pages in one step. Their changes have one order of places, as those of one page do.
+func (r *run) precedes(page *source.Event, size int) bool {
+	n := len(r.changes)
+	return n > 0 && len(page.Changes) > 0 && r.to == page.To && len(r.span.End) > 0 && bytes.Equal(r.span.End, page.Span.Start) &&
+		r.changes[n-1].Index < page.Changes[0].Index && r.bytes+size <= joinedBytesMax
 }
 
 // content says what a buffer holds.
@@ -85,7 +109,7 @@ func (b *buffer) put(event *source.Event, size int) bool {
 		notify(b.ready)
 		return false
 	}
-	b.merge(event)
+	b.merge(event, size)
 	b.changes += n
 	b.bytes += size
 	switch {
@@ -100,28 +124,36 @@ func (b *buffer) put(event *source.Event, size int) bool {
 	return true
 }
 
-// last returns the newest run; nil if there is none.
-func (b *buffer) last() *run {
-	if len(b.runs) == 0 {
-		return nil
+// continued returns the run that an event goes on from: the last one, if both speak of the same span of the live stream, or the one
+// that a page of a snapshot follows, among the pages of other parts, which come in turn with it. nil if there is none.
+func (b *buffer) continued(event *source.Event, size int) *run {
+	for i := len(b.runs) - 1; i >= 0; i-- {
+		last := &b.runs[i]
+		switch {
+		case last.snapshot != event.Snapshot:
+			return nil
+		case event.Snapshot && !last.precedes(event, size):
+			continue
+		case !event.Snapshot && !last.span.Equal(event.Span):
+			return nil
+		}
+		return last
 	}
-	return &b.runs[len(b.runs)-1]
+	return nil
 }
 
-// merge adds the event to the last run, if both speak of the same span of the live stream.
-func (b *buffer) merge(event *source.Event) {
-	if last := b.last(); last != nil && !event.Snapshot && !last.snapshot && last.span.Equal(event.Span) {
-		if len(last.changes) == 0 {
-			last.changes = event.Changes
-		} else {
-			last.changes = append(doubled(last.changes, len(event.Changes)), event.Changes...)
-		}
+// merge adds the event to the run that it goes on from.
+func (b *buffer) merge(event *source.Event, size int) {
+	if last := b.continued(event, size); last != nil {
+		last.add(event, size)
 		last.to = change.Later(last.to, event.To)
-		last.resolved = max(last.resolved, event.Resolved)
+		if event.Snapshot {
+			last.span.End = event.Span.End
+		}
 		return
 	}
 	b.runs = append(b.runs, run{
-		changes: event.Changes, span: event.Span, to: event.To, snapshot: event.Snapshot, resolved: event.Resolved,
+		changes: event.Changes, bytes: size, span: event.Span, to: event.To, snapshot: event.Snapshot, resolved: event.Resolved,
 	})
 }
 
