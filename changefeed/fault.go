@@ -67,7 +67,10 @@ type Fault struct {
 }
 
 // Error returns one line: code, field and value, detail, cause, cure.
-func (f *Fault) Error() string {
+func (f *Fault) Error() string { return string(f.Code) + faultSeparator + f.Text() }
+
+// Text says what is wrong and what to do, for where the code is told beside it.
+func (f *Fault) Text() string {
 	var parts []string
 	subject := f.Field
 	if f.Value != "" {
@@ -81,7 +84,7 @@ func (f *Fault) Error() string {
 	if f.Err != nil {
 		parts = append(parts, f.Err.Error())
 	}
-	text := string(f.Code) + faultSeparator + strings.Join(parts, faultSeparator)
+	text := strings.Join(parts, faultSeparator)
 	if f.Cure != "" {
 		text += "; " + f.Cure
 	}

@@ -16,7 +16,7 @@ func (c *Core) fail(fault *changefeed.Fault) {
 	}
 	c.wish = wishFail
 	r := &c.report
-	failure := &record.Error{Code: fault.Code, Message: fault.Error(), Since: c.now.Wall, Tries: 1}
+	failure := &record.Error{Code: fault.Code, Message: fault.Text(), Since: c.now.Wall, Tries: 1}
 	if r.err != nil {
 		failure.Tries = r.err.Tries + 1
 		if r.err.Code == failure.Code {
