@@ -39,6 +39,7 @@ moves: ## MOVES moves, with splits, merges, drains and restarts, under 2,000 cha
 databases: ## sources and sinks that are databases, on servers that the tests start themselves
 	$(GO) test -tags databases -p 3 -timeout 6m -count=1 ./source/postgres ./sink/postgres ./sink/mysql ./verify/verifypostgres
 	$(GO) test -tags databases -timeout 5m -count=1 ./integration -run TestDatabases
+	$(GO) test -tags databases -timeout 5m -count=1 ./integration/databases -faults.n 3
 
 .PHONY: database-faults
 database-faults: ## pgbench copied to a PostgreSQL and a MariaDB by three nodes that are killed, stopped and cut off; FAULTS=30
