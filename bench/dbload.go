@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 )
 
@@ -99,12 +100,10 @@ func (w *world) both(ctx context.Context, do func(*database) error) error {
 	return do(target)
 }
 
-// finish writes the last row of a backlog, and notes where the log ends.
+// finish writes the last row of a backlog, and notes where in the log it begins: who is beyond has it, since its commit comes later.
 func (w *world) finish(ctx context.Context) error {
-	if err := w.source.exec(ctx, "INSERT INTO finish VALUES (1)"); err != nil {
-		return err
-	}
-	return w.source.QueryRowContext(ctx, "SELECT (pg_current_wal_insert_lsn() - '0/0'::pg_lsn)::bigint").Scan(&w.end)
+	err := w.source.QueryRowContext(ctx, "SELECT (pg_current_wal_insert_lsn() - '0/0'::pg_lsn)::bigint").Scan(&w.end)
+	return errors.Join(err, w.source.exec(ctx, "INSERT INTO finish VALUES (1)"))
 }
 
 // same compares what a target holds with what the source does.

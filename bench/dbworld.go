@@ -38,7 +38,7 @@ type world struct {
 	target *server
 	maria  *server // nil before it is started
 	tables []contents
-	end    int64 // of the source's log, when the backlog was written
+	end    int64 // where the last row of the backlog begins in the log of the source
 	close  []func()
 }
 
