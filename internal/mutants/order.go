@@ -45,7 +45,7 @@ func orders() []order {
 		},
 		{
 			"changes what the source keeps before an older owner can't", "source/postgres/vacate.go", "sit",
-			"	err := s.oust(ctx, c, \"lock for the changefeed\", func(ctx context.Context) (holder, error) { return trySeat(ctx, c, key) })",
+			"	err := s.oust(ctx, c, \"lock for the changefeed\", courtesy, func(ctx context.Context) (holder, error) { return trySeat(ctx, c, key) })",
 			"	_, err := trySeat(ctx, c, key)",
 		},
 		{

@@ -22,7 +22,7 @@ func (s *Source) Keeping(ctx context.Context) (revise func(context.Context) erro
 	if err != nil {
 		return nil, err
 	}
-	if err := s.sit(ctx, c); err != nil {
+	if err := s.sit(ctx, c, 0); err != nil {
 		c.close()
 		return nil, err
 	}

@@ -213,7 +213,7 @@ func (s *Source) enter(ctx context.Context, c *connection, above change.Position
 	if err := s.suits(ctx, c); err != nil {
 		return 0, err
 	}
-	if err := s.sit(ctx, c); err != nil {
+	if err := s.sit(ctx, c, courtesy); err != nil {
 		return 0, err
 	}
 	if err := s.vacate(ctx, c); err != nil {

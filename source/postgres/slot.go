@@ -80,7 +80,7 @@ func (s *Source) prepare(ctx context.Context, c *connection, begun bool) (change
 	if err := s.same(identity); err != nil {
 		return 0, err
 	}
-	if err := s.sit(ctx, c); err != nil {
+	if err := s.sit(ctx, c, 0); err != nil {
 		return 0, err
 	}
 	defer s.rise(ctx, c)
@@ -179,7 +179,7 @@ func (s *Source) Drop(ctx context.Context) error {
 		return s.fault(err)
 	}
 	defer c.close() //nolint:contextcheck // a goodbye has its own time
-	if err := s.sit(ctx, c); err != nil {
+	if err := s.sit(ctx, c, 0); err != nil {
 		return s.fault(err)
 	}
 	defer s.rise(ctx, c)

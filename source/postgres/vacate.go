@@ -13,6 +13,9 @@ import (
 	"fencerow/fence"
 )
 
+// courtesy is how long the log waits for a connection of its own epoch.
+const courtesy = time.Second
+
 // vacatePoll is how often is looked whether somebody's connection has gone.
 const vacatePoll = 50 * time.Millisecond
 
@@ -26,9 +29,15 @@ type holder struct {
 // leaving reports whether it has gone from the list of connections, and is about to let go.
 func (h holder) leaving() bool { return h.pid != "" && h.name == "" && h.started == "" }
 
+// of reports whether it is a connection of an owner's epoch.
+func (h holder) of(epoch fence.Epoch) bool {
+	its, ours := epochOf(h.name)
+	return ours && epoch.Compare(fence.Epoch(its)) == 0
+}
+
 // vacate has nobody else follow the slot, if they are of ours and of an epoch that is not newer.
 func (s *Source) vacate(ctx context.Context, c *connection) error {
-	return s.oust(ctx, c, "replication slot "+s.slotName(), func(ctx context.Context) (holder, error) {
+	return s.oust(ctx, c, "replication slot "+s.slotName(), 0, func(ctx context.Context) (holder, error) {
 		there, err := s.slot(ctx, c)
 		return there.follower, err
 	})
@@ -37,10 +46,11 @@ func (s *Source) vacate(ctx context.Context, c *connection) error {
 // sit has the connection be the only one that may change what the server keeps for the changefeed, until it gives that up or ends:
 // slot and publications can't compare an epoch, so who changes them holds a lock, and has the record confirmed while it does. An
 // owner before, which was paused between its confirmation and what it was about to change, has its connection ended here, and can't
-// change anything any more; when it comes back, the record is against it.
-func (s *Source) sit(ctx context.Context, c *connection) error {
+// change anything any more; when it comes back, the record is against it. A connection of the same epoch is given some time to leave:
+// the log comes back by itself when it has lost its connection, and must not end one of its own owner that is about to drop the slot.
+func (s *Source) sit(ctx context.Context, c *connection, courtesy time.Duration) error {
 	key := s.seat()
-	err := s.oust(ctx, c, "lock for the changefeed", func(ctx context.Context) (holder, error) { return trySeat(ctx, c, key) })
+	err := s.oust(ctx, c, "lock for the changefeed", courtesy, func(ctx context.Context) (holder, error) { return trySeat(ctx, c, key) })
 	if err != nil {
 		return err
 	}
@@ -86,13 +96,14 @@ func trySeat(ctx context.Context, c *connection, key uint64) (holder, error) {
 	return holder{pid: answer.text(0, 0), name: answer.text(0, 1), started: answer.text(0, 2)}, nil
 }
 
-// oust waits until nobody holds what look tells of, and ends who does, if it is of ours and of an epoch that is not newer.
-// Ending the connection of an owner that comes after us would be taking the log away from it: that is [fence.ErrStale].
-func (s *Source) oust(ctx context.Context, c *connection, held string, look func(context.Context) (holder, error)) error {
+// oust waits until nobody holds what look tells of, and ends who does, if it is of ours and of an epoch that is not newer; of the same
+// epoch, when it is still there after a while. Ending the connection of an owner that comes after us would be taking the log away from it: that is [fence.ErrStale].
+func (s *Source) oust(ctx context.Context, c *connection, held string, courtesy time.Duration, look func(context.Context) (holder, error)) error {
 	ctx, cancel := context.WithTimeout(ctx, s.patience.takeover)
 	defer cancel()
 	ticker := time.NewTicker(vacatePoll)
 	defer ticker.Stop()
+	began := time.Now()
 	for ended := (holder{}); ; {
 		there, err := look(ctx)
 		if err != nil {
@@ -104,7 +115,8 @@ func (s *Source) oust(ctx context.Context, c *connection, held string, look func
 		if err := s.mayEnd(there, held); err != nil {
 			return err
 		}
-		if !there.leaving() && there != ended {
+		polite := there.of(s.config.Epoch) && time.Since(began) < courtesy
+		if !there.leaving() && there != ended && !polite {
 			if err := s.end(ctx, c, there); err != nil {
 				return err
 			}
