@@ -63,19 +63,11 @@ func run(ctx context.Context) int {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
-	var done []outcome
 	loads := "load average " + load() + " when it began"
-	for _, row := range chosen {
-		fmt.Fprintf(os.Stderr, "\n%s: %s\n", row.name, row.what)
-		began := time.Now()
-		result, err := row.measure(ctx, b)
-		if ctx.Err() != nil {
-			fmt.Fprintln(os.Stderr, "bench: interrupted")
-			return 1
-		}
-		one := outcome{row: row, result: result, err: err, took: time.Since(began)}
-		fmt.Fprintln(os.Stderr, one.line())
-		done = append(done, one)
+	done := b.measure(ctx, chosen)
+	if ctx.Err() != nil {
+		fmt.Fprintln(os.Stderr, "bench: interrupted")
+		return 1
 	}
 	fmt.Println(table(done))
 	if *alone {
@@ -92,6 +84,23 @@ func run(ctx context.Context) int {
 		return 1
 	}
 	return 0
+}
+
+// measure runs rows, until ctx ends.
+func (b *bench) measure(ctx context.Context, chosen []row) []outcome {
+	var done []outcome
+	for _, row := range chosen {
+		fmt.Fprintf(os.Stderr, "\n%s: %s\n", row.name, row.what)
+		began := time.Now()
+		result, err := row.measure(ctx, b)
+		if ctx.Err() != nil {
+			return done
+		}
+		one := outcome{row: row, result: result, err: err, took: time.Since(began)}
+		fmt.Fprintln(os.Stderr, one.line())
+		done = append(done, one)
+	}
+	return done
 }
 
 // choose returns the rows of these names and groups, in the table's order.
