@@ -36,10 +36,14 @@ moves: ## MOVES moves, with splits, merges, drains and restarts, under 2,000 cha
 	$(GO) test -timeout 15m -count=1 -v ./integration -run TestEverythingMovesUnderLoad -moves $(MOVES)
 
 .PHONY: databases
-databases: ## sources and sinks that are databases, on servers that the tests start themselves
+databases: ## sources and sinks that are databases, on servers that the tests start themselves; both parts at once, since they wait for the most part
+	$(MAKE) --no-print-directory -j2 databases-suites databases-processes
+
+.PHONY: databases-suites databases-processes
+databases-suites:
 	$(GO) test -tags databases -p 3 -timeout 6m -count=1 ./source/postgres ./sink/postgres ./sink/mysql ./verify/verifypostgres
-	$(GO) test -tags databases -timeout 5m -count=1 ./integration -run TestDatabases
-	$(GO) test -tags databases -timeout 5m -count=1 ./integration/databases -faults.n 3
+databases-processes:
+	$(GO) test -tags databases -timeout 6m -count=1 ./integration -run TestDatabases
 
 .PHONY: database-faults
 database-faults: ## pgbench copied to a PostgreSQL and a MariaDB by three nodes that are killed, stopped and cut off; FAULTS=30
