@@ -41,9 +41,9 @@ databases: ## sources and sinks that are databases, on servers that the tests st
 
 .PHONY: databases-suites databases-processes
 databases-suites:
-	$(GO) test -tags databases -p 3 -timeout 6m -count=1 ./source/postgres ./sink/postgres ./sink/mysql ./verify/verifypostgres
+	$(GO) test -tags databases -p 3 -timeout 8m -count=1 ./source/postgres ./sink/postgres ./sink/mysql ./verify/verifypostgres
 databases-processes:
-	$(GO) test -tags databases -timeout 6m -count=1 ./integration -run TestDatabases
+	$(GO) test -tags databases -timeout 8m -count=1 ./integration -run TestDatabases
 
 .PHONY: database-faults
 database-faults: ## pgbench copied to a PostgreSQL and a MariaDB by three nodes that are killed, stopped and cut off; FAULTS=30
