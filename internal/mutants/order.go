@@ -44,6 +44,11 @@ func orders() []order {
 			"		r.checkpoint, r.movedAt = lowest, c.now.At\n		if c.serial.served {\n			c.emit(Acknowledge{Stored: lowest})\n		}\n",
 		},
 		{
+			"counts what an owner was asked as done before it says so", "coordinator/core_decide.go", "releasedFor",
+			"	if done := f.current().ReleasedFor; done != \"\" {",
+			"	if done := f.current().ReleasedFor; false && done != \"\" {",
+		},
+		{
 			"changes what the source keeps before an older owner can't", "source/postgres/vacate.go", "sit",
 			"	err := s.oust(ctx, c, \"lock for the changefeed\", courtesy, func(ctx context.Context) (holder, error) { return trySeat(ctx, c, key) })",
 			"	_, err := trySeat(ctx, c, key)",
