@@ -100,22 +100,26 @@ func (a *attempt) do(ctx context.Context) error {
 func (a *attempt) prepare(ctx context.Context, from source.Source, to sink.Sink) error {
 	ready, cancel := context.WithCancel(ctx)
 	defer cancel()
-	defer a.watchOrders(ready, cancel)()
+	defer a.watch(ready, cancel, nil)()
 	if err := a.identify(ready, from); err != nil {
 		return err
 	}
 	return a.claim(ready, to)
 }
 
-// watchOrders calls cancel when the pump is asked to stop at once. The returned function ends the watch.
-func (a *attempt) watchOrders(ctx context.Context, cancel context.CancelFunc) func() {
+// watch calls stop when the pump is asked to stop at once, and hear, if there is one, at first and whenever it is asked something. The
+// returned function ends the watch.
+func (a *attempt) watch(ctx context.Context, stop context.CancelFunc, hear func()) func() {
 	var watch sync.WaitGroup
 	over, end := context.WithCancel(ctx)
 	watch.Go(func() {
 		for {
 			if a.stopsNow() {
-				cancel()
+				stop()
 				return
+			}
+			if hear != nil {
+				hear()
 			}
 			select {
 			case <-a.ordered:

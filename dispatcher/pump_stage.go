@@ -2,7 +2,6 @@ package dispatcher
 
 import (
 	"context"
-	"sync"
 
 	"fencerow/change"
 	"fencerow/sink"
@@ -52,26 +51,7 @@ func (a *attempt) keep(ctx context.Context, staged sink.Staged, batch sink.Batch
 // watchWaiting has a stop end the wait, and a barrier heard in it: where it holds below the batch that waits, the owner has to
 // learn of that batch, and raise it; those that the batch waits for would else be held for ever.
 func (a *attempt) watchWaiting(ctx context.Context, stop context.CancelFunc, to change.Position) func() {
-	var watch sync.WaitGroup
-	over, end := context.WithCancel(ctx)
-	watch.Go(func() {
-		for {
-			if a.stopsNow() {
-				stop()
-				return
-			}
-			a.hear(to)
-			select {
-			case <-a.ordered:
-			case <-over.Done():
-				return
-			}
-		}
-	})
-	return func() {
-		end()
-		watch.Wait()
-	}
+	return a.watch(ctx, stop, func() { a.hear(to) })
 }
 
 // hear takes in where to hold while a batch waits that reaches to a position.

@@ -164,18 +164,12 @@ func (r *cursor) byte() byte {
 	return b
 }
 
-func (r *cursor) uvarint() uint64 {
-	n, size := binary.Uvarint(r.left)
-	if size <= 0 {
-		r.fail("a number is cut")
-		return 0
-	}
-	r.left = r.left[size:]
-	return n
-}
+func (r *cursor) uvarint() uint64 { return number(r, binary.Uvarint) }
+func (r *cursor) varint() int64   { return number(r, binary.Varint) }
 
-func (r *cursor) varint() int64 {
-	n, size := binary.Varint(r.left)
+// number takes a number that is written in as many bytes as it needs.
+func number[N int64 | uint64](r *cursor, decode func([]byte) (N, int)) N {
+	n, size := decode(r.left)
 	if size <= 0 {
 		r.fail("a number is cut")
 		return 0
