@@ -98,7 +98,10 @@ func (c *cluster) recover(p plan, held *proc.Hit, victim *node) error {
 			return err
 		}
 	}
-	if err := proc.Await(lab.WaitMax, func() error { return c.arrived(keys, last) }); err != nil {
+	if err := proc.Await(lab.WaitMax, func() error {
+		c.drop() // who came to the phase's place late
+		return c.arrived(keys, last)
+	}); err != nil {
 		return fmt.Errorf("not got over within %v: %w", lab.WaitMax, err)
 	}
 	return nil

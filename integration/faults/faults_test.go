@@ -25,9 +25,14 @@ func TestFaults(t *testing.T) {
 	plans, err := rotation(*faultsWanted, *seedWanted, *onlyWanted)
 	require.NoError(t, err)
 	t.Logf("seed %d, %d faults of %d × %d", *seedWanted, len(plans), len(faults), len(phases))
+	r := &report{refused: map[string]int{}}
+	t.Cleanup(func() { // after what the processes said
+		if t.Failed() {
+			t.Logf("clusters that did not come to their end: %v\n%s", r.unjudged(*clustersWanted), r)
+		}
+	})
 	with := &shared{source: lab.StartEtcd(t, binary, "source", 1)[0], sink: lab.StartEtcd(t, binary, "sink", 1)[0]}
 	queue := &queue{plans: plans}
-	r := &report{refused: map[string]int{}}
 	t.Run("clusters", func(t *testing.T) {
 		for i := range max(1, *clustersWanted) {
 			t.Run(fmt.Sprintf("c%d", i+1), func(t *testing.T) {

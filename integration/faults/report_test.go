@@ -22,6 +22,19 @@ type report struct {
 	facts    int
 	requests int // on epoch records
 	problems []string
+	judged   []string // clusters
+}
+
+// unjudged lists the clusters whose tests ended before they were judged.
+func (r *report) unjudged(clusters int) (out []string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for i := range clusters {
+		if name := fmt.Sprintf("c%d", i+1); !slices.Contains(r.judged, name) {
+			out = append(out, name)
+		}
+	}
+	return out
 }
 
 func (r *report) add(out *outcome) {
@@ -40,6 +53,7 @@ func (r *report) object(format string, args ...any) {
 func (r *report) count(cluster string, w *history.World) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.judged = append(r.judged, cluster)
 	for _, p := range w.Processes {
 		for _, refusal := range p.Refused {
 			if number, _ := strconv.Atoi(strings.TrimPrefix(refusal.Rule, "F")); !inEtcd(number) {

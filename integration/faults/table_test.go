@@ -66,6 +66,7 @@ func pauseFeed(c *cluster) error { return c.action("pause", nil) }
 // resumeFeed waits until the pause is done, whoever does it, and ends it.
 func resumeFeed(c *cluster) error {
 	err := proc.Await(lab.WaitMax, func() error {
+		c.drop()
 		f, err := c.feed("copy")
 		if err == nil && f.State != "paused" {
 			err = fmt.Errorf("it is %q of %s", f.State, f.OwnerName)

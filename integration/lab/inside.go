@@ -15,6 +15,9 @@ import (
 const (
 	bridge = "lab0"
 	prefix = "/16"
+	// bridgeMAC is the bridge's for good. One of its own choice changes as hosts come and go, and then those that know the tests by the
+	// old one don't reach them for up to a minute.
+	bridgeMAC = "02:00:00:4d:00:01"
 	// Addr is that of the tests, which no cut concerns.
 	Addr = "10.77.0.1"
 )
@@ -107,7 +110,7 @@ func enter() error {
 		return fmt.Errorf("mount /proc: %w", err)
 	}
 	for _, command := range []string{
-		"link set lo up", "link add " + bridge + " type bridge", "addr add " + Addr + prefix + " dev " + bridge,
+		"link set lo up", "link add " + bridge + " address " + bridgeMAC + " type bridge", "addr add " + Addr + prefix + " dev " + bridge,
 		"addr add " + Apart(1) + prefix + " dev " + bridge, "addr add " + Apart(2) + prefix + " dev " + bridge,
 		"addr add " + Apart(3) + prefix + " dev " + bridge, "link set " + bridge + " up",
 	} {

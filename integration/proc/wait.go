@@ -12,7 +12,12 @@ const tick = 10 * time.Millisecond
 
 // Until waits until condition returns nil or ctx ends; then its last error is told too.
 func Until(ctx context.Context, condition func(context.Context) error) error {
-	ticker := time.NewTicker(tick)
+	return UntilEvery(ctx, tick, condition)
+}
+
+// UntilEvery is Until, for who looks less often.
+func UntilEvery(ctx context.Context, every time.Duration, condition func(context.Context) error) error {
+	ticker := time.NewTicker(every)
 	defer ticker.Stop()
 	for {
 		err := condition(ctx)
