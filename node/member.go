@@ -9,7 +9,9 @@ import (
 	"time"
 
 	"go.etcd.io/etcd/client/pkg/v3/transport"
+	"go.etcd.io/etcd/pkg/v3/featuregate"
 	"go.etcd.io/etcd/server/v3/embed"
+	"go.etcd.io/etcd/server/v3/features"
 	"go.uber.org/zap"
 
 	"fencerow/changefeed"
@@ -35,7 +37,7 @@ func startMember(ctx context.Context, config Config, log *zap.Logger) (*embed.Et
 	if err := os.MkdirAll(settings.Dir, memberDirectoryPrivate); err != nil {
 		return nil, fmt.Errorf("node: data directory of the embedded etcd: %w", err)
 	}
-	member, err := embed.StartEtcd(settings)
+	member, err := launchMember(ctx, settings)
 	if err != nil {
 		return nil, &changefeed.Fault{
 			Code: changefeed.CodeEtcdUnreachable, Field: "embedded etcd", Detail: "did not start",
@@ -46,13 +48,44 @@ func startMember(ctx context.Context, config Config, log *zap.Logger) (*embed.Et
 	case <-member.Server.ReadyNotify():
 		return member, nil
 	case err := <-member.Err():
-		member.Close()
+		closeUnready(member)
 		return nil, fmt.Errorf("node: embedded etcd: %w", err)
 	case <-ctx.Done():
-		member.Close()
-		return nil, fmt.Errorf("node: the embedded etcd was not ready in time, as when no majority of its members runs: %w",
+		closeUnready(member)
+		return nil, fmt.Errorf("node: the embedded etcd was not ready in time, as when no majority of its members runs or they refuse each other's certificates: %w",
 			context.Cause(ctx))
 	}
+}
+
+// launchMember starts a member, and waits for that no longer than ctx: it would wait without end for another process that
+// has its database open.
+func launchMember(ctx context.Context, settings *embed.Config) (*embed.Etcd, error) {
+	type launch struct {
+		member *embed.Etcd
+		err    error
+	}
+	launched := make(chan launch, 1)
+	go func() {
+		member, err := embed.StartEtcd(settings)
+		launched <- launch{member, err}
+	}()
+	select {
+	case l := <-launched:
+		return l.member, l.err
+	case <-ctx.Done():
+	}
+	go func() { // it comes to its end when the database is free
+		if l := <-launched; l.err == nil {
+			closeUnready(l.member)
+		}
+	}()
+	return nil, fmt.Errorf("it does not come to serve, as when another process has %s open: %w", settings.Dir, context.Cause(ctx))
+}
+
+// closeUnready ends a member that may not be ready. Close alone waits for servers that wait until the member is ready.
+func closeUnready(member *embed.Etcd) {
+	member.Server.Stop()
+	member.Close()
 }
 
 func memberSettings(config Config) (*embed.Config, error) {
@@ -88,6 +121,9 @@ func memberSettings(config Config) (*embed.Config, error) {
 	if err := memberTLS(config, settings); err != nil {
 		return nil, err
 	}
+	if err := memberSource(settings); err != nil {
+		return nil, err
+	}
 	settings.InitialCluster = config.Member.InitialCluster
 	if settings.InitialCluster == "" {
 		settings.InitialCluster = settings.InitialClusterFromName(config.Name)
@@ -98,6 +134,22 @@ func memberSettings(config Config) (*embed.Config, error) {
 // memberEndpoint returns where the embedded member is reached.
 func memberEndpoint(member *embed.Etcd) string {
 	return member.Clients[0].Addr().String()
+}
+
+// memberSource has the member dial the others from the address that it listens on and says it has. They compare the address
+// that a connection comes from with the certificate's, and a machine with several would take whichever is nearest.
+func memberSource(settings *embed.Config) error {
+	if settings.ListenPeerUrls[0].Hostname() != settings.AdvertisePeerUrls[0].Hostname() {
+		return nil // the address may be another machine's, as behind a translation
+	}
+	gate, ok := settings.ServerFeatureGate.(featuregate.MutableFeatureGate)
+	if !ok {
+		return fmt.Errorf("node: embedded etcd: its features can't be set in a %T", settings.ServerFeatureGate)
+	}
+	if err := gate.SetFromMap(map[string]bool{string(features.SetMemberLocalAddr): true}); err != nil {
+		return fmt.Errorf("node: embedded etcd: %w", err)
+	}
+	return nil
 }
 
 // memberTLS has the member serve its clients and its peers over TLS where --etcd-cert names a certificate, which must be
