@@ -66,7 +66,7 @@ func (c *Core) draft() record.Status {
 	}
 }
 
-// storeStatus writes the status if it is due: a changed state soon, other changes once per interval, and an unchanged
+// storeStatus writes the status if it is due: a changed state and the first checkpoint soon, other changes once per interval, and an unchanged
 // one once per refresh.
 func (c *Core) storeStatus() {
 	c.askAgain(&c.report.reading)
@@ -82,7 +82,8 @@ func (c *Core) storeStatus() {
 	switch {
 	case r.final, c.phase == phaseStoring, c.needsArming(), c.phase == phaseResolving && c.resolved():
 		due = 0
-	case draft.State != r.stored.Status.State || draft.Epoch.Compare(r.stored.Status.Epoch) != 0:
+	case r.stored.Status.Checkpoint == 0 && draft.Checkpoint > 0, // a snapshot is whole
+		draft.State != r.stored.Status.State || draft.Epoch.Compare(r.stored.Status.Epoch) != 0:
 		due = c.cfg.StatusInterval / 4
 	case !sameStatus(&draft, &r.stored.Status):
 		due = c.cfg.StatusInterval
