@@ -32,6 +32,7 @@ func newServer() *cobra.Command {
 			ctx, stop := untilSignal(cmd.Context())
 			defer stop()
 			config.Version = version
+			keepGarbage()
 			return node.Run(ctx, config)
 		},
 	}
