@@ -83,6 +83,7 @@ type pump struct {
 	wrote         bool   // the first write was traced
 	unknown       bool   // the last write's outcome is not known, and no claim has told since
 	obeyed        uint64 // the order of the hold that it obeys
+	apart         bool   // pages are written one by one, since together it failed
 
 	mu       sync.Mutex // guards what follows
 	progress Progress

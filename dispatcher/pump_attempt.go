@@ -41,6 +41,7 @@ type attempt struct {
 	pieces *pieces
 	last   changefeed.Time // of the last write; 0 before
 	whole  changefeed.Span // what the source holds
+	open   gathered        // what the sink has that is not durable yet
 
 	limit   change.Position // above which nothing is written now; 0: there is none
 	pending []run           // what was read and waits above the limit
@@ -68,24 +69,30 @@ func (a *attempt) close(log *zap.Logger) {
 
 // do opens, claims, and copies until something ends it.
 func (a *attempt) do(ctx context.Context) error {
-	from, to, err := a.links.open()
+	from, target, err := a.links.open()
 	if err != nil {
 		return err
 	}
-	if err := a.prepare(ctx, from, to); err != nil {
+	if err := a.prepare(ctx, from, target); err != nil {
 		return err
 	}
 	a.whole = from.Span()
 	reading, stop := context.WithCancel(ctx)
 	var room int
 	room, a.forget = a.ahead.take(a.limits.bytes)
-	reader, err := from.Read(reading, a.pieces.request(room))
+	request := a.pieces.request(room)
+	to, gathers := a.gathering()
+	request.Lines = gathers && to.TakesLines()
+	reader, err := from.Read(reading, request)
 	if err != nil {
 		stop()
 		return ofSource(err)
 	}
 	a.reader = reader
 	buffer := newBuffer(a.limits)
+	if gathers {
+		buffer.joinedMax = 0 // they go together anyway
+	}
 	var readers sync.WaitGroup
 	readers.Go(func() { buffer.fill(reading, reader) })
 	a.unread = func() {

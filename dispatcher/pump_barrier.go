@@ -153,5 +153,5 @@ func (a *attempt) idleFor() string {
 
 // batch is the run as one batch.
 func (r *run) batch() sink.Batch {
-	return sink.Batch{Changes: r.changes, Span: r.span, To: r.to, Snapshot: r.snapshot}
+	return sink.Batch{Changes: r.changes, Lines: r.lines, Span: r.span, To: r.to, Snapshot: r.snapshot}
 }

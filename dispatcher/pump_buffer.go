@@ -13,6 +13,7 @@ import (
 // run is what was read and is to be written: changes of consecutive events that can go together.
 type run struct {
 	changes  []change.Change
+	lines    *change.Lines // in place of changes
 	bytes    int
 	span     changefeed.Span
 	to       change.Mark
@@ -35,11 +36,11 @@ func (r *run) add(event *source.Event, size int) {
 }
 
 // precedes reports whether a page of a snapshot goes on where the run ends: a sink that is slower than the source then writes several
-// pages in one step. Their changes have one order of places, as those of one page do.
-func (r *run) precedes(page *source.Event, size int) bool {
+// pages in one step, of as many bytes at most. Their changes have one order of places, as those of one page do.
+func (r *run) precedes(page *source.Event, size, most int) bool {
 	n := len(r.changes)
 	return n > 0 && len(page.Changes) > 0 && r.to == page.To && len(r.span.End) > 0 && bytes.Equal(r.span.End, page.Span.Start) &&
-		r.changes[n-1].Index < page.Changes[0].Index && r.bytes+size <= joinedBytesMax
+		r.changes[n-1].Index < page.Changes[0].Index && r.bytes+size <= most
 }
 
 // content says what a buffer holds.
@@ -58,6 +59,7 @@ const (
 type buffer struct {
 	changesMax int
 	bytesMax   int
+	joinedMax  int           // bytes of pages that are joined
 	ready      chan struct{} // something came in
 	room       chan struct{} // everything was taken
 
@@ -71,7 +73,7 @@ type buffer struct {
 
 func newBuffer(l limits) *buffer {
 	return &buffer{
-		changesMax: l.changes, bytesMax: l.bytes,
+		changesMax: l.changes, bytesMax: l.bytes, joinedMax: joinedBytesMax,
 		ready: make(chan struct{}, 1), room: make(chan struct{}, 1),
 	}
 }
@@ -88,6 +90,9 @@ func (b *buffer) fill(ctx context.Context, reader source.Reader) {
 		for i := range event.Changes {
 			size += event.Changes[i].Size()
 		}
+		if event.Lines != nil {
+			size = event.Lines.Size()
+		}
 		for !b.put(&event, size) {
 			select {
 			case <-b.room:
@@ -103,7 +108,7 @@ func (b *buffer) fill(ctx context.Context, reader source.Reader) {
 func (b *buffer) put(event *source.Event, size int) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	n := len(event.Changes)
+	n := event.Rows()
 	if b.changes > 0 && n > 0 && (b.changes+n > b.changesMax || b.bytes+size > b.bytesMax) {
 		b.content = full
 		notify(b.ready)
@@ -132,7 +137,7 @@ func (b *buffer) continued(event *source.Event, size int) *run {
 		switch {
 		case last.snapshot != event.Snapshot:
 			return nil
-		case event.Snapshot && !last.precedes(event, size):
+		case event.Snapshot && !last.precedes(event, size, b.joinedMax):
 			continue
 		case !event.Snapshot && !last.span.Equal(event.Span):
 			return nil
@@ -153,7 +158,7 @@ func (b *buffer) merge(event *source.Event, size int) {
 		return
 	}
 	b.runs = append(b.runs, run{
-		changes: event.Changes, bytes: size, span: event.Span, to: event.To, snapshot: event.Snapshot, resolved: event.Resolved,
+		changes: event.Changes, lines: event.Lines, bytes: size, span: event.Span, to: event.To, snapshot: event.Snapshot, resolved: event.Resolved,
 	})
 }
 
@@ -186,13 +191,21 @@ func (b *buffer) holds() (content, error) {
 	return b.content, nil
 }
 
-// take takes everything.
+// take takes everything, or of a snapshot the first run: so that its reading goes on evenly while the others are written, and not at once
+// while nothing is.
 func (b *buffer) take() []run {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	runs := b.runs
-	b.runs, b.content, b.changes, b.bytes = nil, nothing, 0, 0
 	notify(b.room)
+	if len(runs) > 1 && runs[0].snapshot {
+		b.runs, b.content = runs[1:], full
+		first := runs[0].batch()
+		b.changes -= first.Rows()
+		b.bytes -= runs[0].bytes
+		return runs[:1:1]
+	}
+	b.runs, b.content, b.changes, b.bytes = nil, nothing, 0, 0
 	return runs
 }
 

@@ -22,6 +22,9 @@ func (a *attempt) copy(ctx context.Context, buffer *buffer) error {
 	idle := "" // what it waits for, as was told
 	var first changefeed.Time
 	for {
+		if err := a.settleBefore(ctx); err != nil {
+			return err
+		}
 		if err := a.reached(); err != nil {
 			return err
 		}
@@ -29,16 +32,21 @@ func (a *attempt) copy(ctx context.Context, buffer *buffer) error {
 			return err
 		}
 		held, err := a.holds(buffer)
+		now := a.clock()
+		settles, settled := a.settleDue(ctx, held, now)
+		if settled != nil {
+			return settled
+		}
 		if held == failed {
 			return ofSource(err)
 		}
-		now := a.clock()
 		if held == nothing {
 			first = 0
 		} else if first == 0 {
 			first = now
 		}
 		wait, ready := a.pause(held, now, first)
+		wait = sooner(wait, settles)
 		if ready {
 			first, idle = 0, ""
 			if len(a.pending) == 0 {
@@ -120,15 +128,22 @@ func (a *attempt) pause(held content, now, first changefeed.Time) (wait time.Dur
 
 // writeRun cuts a run into the batches that the sink takes, and writes them.
 func (a *attempt) writeRun(ctx context.Context, r run, limits sink.Limits) error {
-	whole := sink.Batch{Changes: r.changes, Span: r.span, To: r.to, Snapshot: r.snapshot}
+	whole := r.batch()
 	if !r.snapshot {
 		undone := a.pieces.undone(r.changes)
 		a.metrics.again.Add(float64(len(r.changes) - len(undone)))
 		whole.Changes = a.leaveOut(undone)
 	}
-	if len(whole.Changes) == 0 && !a.pieces.behind(whole.Span, whole.To) {
+	if whole.Rows() == 0 && !a.pieces.behind(whole.Span, whole.To) {
 		a.resolve(r.resolved)
 		return nil
+	}
+	if _, gathers := a.gathers(whole); !gathers { // then the sink's limits hold for the page
+		apart, err := whole.Apart()
+		if err != nil {
+			return ofSource(err)
+		}
+		whole = apart
 	}
 	for _, step := range sink.Steps(whole, limits) {
 		batch, last, err := a.trim(step, whole)
@@ -174,14 +189,20 @@ func (a *attempt) trim(step, whole sink.Batch) (batch sink.Batch, last bool, err
 
 // write hands one batch to the sink and counts it when it is durable. Crash before the count: the sink's pieces know.
 func (a *attempt) write(ctx context.Context, batch sink.Batch, resolved change.Position) error {
-	bytes := 0
-	for i := range batch.Changes {
-		bytes += batch.Changes[i].Size()
-	}
 	began := a.clock()
 	a.publish(inTurn, func(progress *Progress) {
 		progress.WaitingOn, progress.WaitingSince = waitsForWrite, began
 	})
+	if to, gathers := a.gathers(batch); gathers {
+		return a.gather(ctx, to, batch, resolved)
+	}
+	if err := a.settle(ctx); err != nil {
+		return err
+	}
+	batch, err := batch.Apart()
+	if err != nil {
+		return ofSource(err)
+	}
 	if err := a.stage(ctx, batch); err != nil {
 		return err
 	}
@@ -195,20 +216,36 @@ func (a *attempt) write(ctx context.Context, batch sink.Batch, resolved change.P
 		a.metrics.refusedStale(err, refusedIncarnation)
 		return ofSink(err)
 	}
+	a.wroteSince(began)
+	a.pieces.advance(batch.Span, batch.To)
+	a.count(batch, len(batch.Changes), sizeOf(batch), resolved)
+	return nil
+}
+
+func sizeOf(batch sink.Batch) int {
+	if batch.Lines != nil {
+		return batch.Lines.Size()
+	}
+	bytes := 0
+	for i := range batch.Changes {
+		bytes += batch.Changes[i].Size()
+	}
+	return bytes
+}
+
+// wroteSince notes that something is durable, and how long that took.
+func (a *attempt) wroteSince(began changefeed.Time) {
 	ended := a.clock()
 	a.writes.Observe(ended.Sub(began).Seconds())
 	a.traceFirst()
 	a.last, a.moved = ended, true
-	a.pieces.advance(batch.Span, batch.To)
-	a.count(batch, bytes, resolved)
-	return nil
 }
 
 // count publishes what is durable now.
-func (a *attempt) count(batch sink.Batch, bytes int, resolved change.Position) {
+func (a *attempt) count(batch sink.Batch, changes, bytes int, resolved change.Position) {
 	mark := a.pieces.mark()
 	rows, total := a.snapshotProgress()
-	a.metrics.written.Add(float64(len(batch.Changes)))
+	a.metrics.written.Add(float64(changes))
 	measured := !batch.Snapshot && a.traffic.Wrote(a.last, batch.Changes)
 	a.publish(inTurn, func(progress *Progress) {
 		if measured {
@@ -217,7 +254,7 @@ func (a *attempt) count(batch sink.Batch, bytes int, resolved change.Position) {
 		progress.Mark = change.Later(progress.Mark, mark)
 		progress.Highest = max(progress.Highest, a.pieces.highest().Position)
 		progress.Resolved = max(progress.Resolved, resolved, progress.Mark.Whole())
-		progress.Changes += uint64(len(batch.Changes))
+		progress.Changes += uint64(changes) //nolint:gosec // a count
 		progress.Bytes += uint64(bytes)
 		progress.SnapshotRows, progress.SnapshotTotal = rows, total
 		progress.WaitingOn, progress.WaitingSince = "", 0

@@ -86,10 +86,16 @@ func (p *pieces) undone(changes []change.Change) []change.Change {
 	if len(changes) == 0 || p.highest().Before(change.Mark{Position: changes[0].Position, Index: 1}) {
 		return changes // all lie above every piece
 	}
-	kept := changes[:0:0]
-	for i := range changes {
-		c := &changes[i]
-		if !p.done(c) {
+	first := 0
+	for first < len(changes) && !p.done(&changes[first]) {
+		first++
+	}
+	if first == len(changes) {
+		return changes
+	}
+	kept := slices.Clone(changes[:first])
+	for i := range changes[first:] {
+		if c := &changes[first+i]; !p.done(c) {
 			kept = append(kept, *c)
 		}
 	}

@@ -123,6 +123,19 @@ func (x table) has(t *testing.T, key string) error {
 	return err
 }
 
+// killOrFreeze kills a node in even turns and freezes it in odd ones. What it returns brings it back.
+func (c *nodes) killOrFreeze(victim *server, turn int) (thaw func()) {
+	if turn%2 == 0 {
+		victim.Kill()
+		return func() { c.restart(victim) }
+	}
+	wake := victim.freeze()
+	return func() {
+		wake()
+		eventually(c.t, victim.name+" is ready", func() error { return ready(c.t.Context(), victim) })
+	}
+}
+
 // Nodes that own or move spans are killed and stopped under load; what is in the tables is what the source has, and the
 // tables that are only appended to have each change once.
 func TestDatabasesUnderFaults(t *testing.T) {
@@ -142,16 +155,7 @@ func TestDatabasesUnderFaults(t *testing.T) {
 		at := slices.IndexFunc(c.all, func(s *server) bool { return s.name == f.OwnerName })
 		require.GreaterOrEqual(t, at, 0, "%+v", f)
 		victim := c.all[(at+i/len(all))%len(c.all)] // the owner, and in the second round the one after it
-		thaw := func() { c.restart(victim) }
-		if i%2 == 0 {
-			victim.Kill()
-		} else {
-			wake := victim.freeze()
-			thaw = func() {
-				wake()
-				eventually(t, victim.name+" is ready", func() error { return ready(t.Context(), victim) })
-			}
-		}
+		thaw := c.killOrFreeze(victim, i)
 		probe := fmt.Sprintf("probe-%d", i)
 		put, err := source.client.Put(t.Context(), sourcePrefix+probe, probe)
 		require.NoError(t, err)

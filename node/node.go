@@ -59,6 +59,9 @@ const tracesMax = 2 * time.Second
 // spoolFolder is where, below the data directory, nodes keep for a while what slow spans are behind with.
 const spoolFolder = "spool"
 
+// streamedFolder is where, below the data directory, nodes keep the transactions that a PostgreSQL streams before they commit.
+const streamedFolder = "streamed"
+
 // lifePause is between two lives, so that an etcd that is not there is not asked without end.
 const lifePause = 200 * time.Millisecond
 

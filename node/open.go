@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"strings"
 
 	"go.uber.org/zap"
@@ -35,12 +36,16 @@ type opener struct {
 	out      *stdout.Output
 	log      *zap.Logger
 	store    *epochstore.Store // nil where nothing is owned
+	streamed string            // where transactions in progress are kept; empty where no log is read
 	// postgres makes a source of a PostgreSQL. Tests put another in its place.
 	postgres func(serialSource) (source.Serial, error)
 }
 
 func newOpener(cluster string, config Config, log *zap.Logger) *opener {
 	o := &opener{cluster: cluster, literals: literals(config), out: stdout.NewOutput(config.Stdout), log: log}
+	if config.DataDir != "" {
+		o.streamed = filepath.Join(config.DataDir, streamedFolder, config.Name)
+	}
 	o.postgres = o.openPostgres
 	return o
 }

@@ -15,7 +15,7 @@ import (
 func (o *opener) openPostgres(wanted serialSource) (source.Serial, error) {
 	opened, err := postgressource.New(postgressource.Config{
 		URI: wanted.uri, Options: wanted.spec.Options, Changefeed: wanted.spec.ID(), UID: string(wanted.spec.UID),
-		Epoch: wanted.own.Record.Epoch, Confirm: wanted.confirm, Logger: o.log,
+		Epoch: wanted.own.Record.Epoch, Confirm: wanted.confirm, Directory: o.streamed, Logger: o.log,
 	})
 	if err != nil {
 		return nil, err

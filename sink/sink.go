@@ -94,6 +94,8 @@ type Limits struct {
 type Batch struct {
 	// Changes are in order of (Position, Index), all inside Span. It may be empty: then only the marks move.
 	Changes []change.Change
+	// Lines are the rows of a page of a snapshot in place of Changes. Only [Gathering.Gather] is given them; else nil.
+	Lines *change.Lines
 	// Span is the part of the claim that the batch brings up to To. For changes it is the claim's whole span; for a
 	// page of a snapshot, or for a part of one position that is too large for one step, it is a part of it, and the
 	// border between two pieces moves there.
@@ -103,4 +105,24 @@ type Batch struct {
 	// Snapshot says that Changes are everything that the source holds in Span at To. A sink that holds other keys
 	// there, from before, deletes them in the same step (a copy), or appends their deletes (a log).
 	Snapshot bool
+}
+
+// Rows returns how many changes the batch has.
+func (b *Batch) Rows() int {
+	if b.Lines != nil {
+		return b.Lines.Count
+	}
+	return len(b.Changes)
+}
+
+// Apart returns the batch with changes in place of lines.
+func (b *Batch) Apart() (Batch, error) {
+	if b.Lines == nil {
+		return *b, nil
+	}
+	out := *b
+	var err error
+	out.Lines = nil
+	out.Changes, err = b.Lines.Changes(b.To.Position)
+	return out, err
 }

@@ -18,8 +18,12 @@ import (
 //     row that gets another key, or a table that is emptied, has its place among the others.
 //
 // The changes of one key keep their order; those of different keys in one position may change theirs. A single change
-// above the limit of bytes is a batch of its own, for the sink to refuse. The batches may share memory with the run.
+// above the limit of bytes is a batch of its own, for the sink to refuse. A page of lines stays whole. The batches may share memory with
+// the run.
 func Steps(run Batch, limits Limits) []Batch {
+	if run.Lines != nil { // which are no more than a page
+		return []Batch{run}
+	}
 	if run.Snapshot {
 		return byKey(run, limits)
 	}

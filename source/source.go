@@ -33,6 +33,8 @@ type Request struct {
 	Pieces []Piece
 	// BufferBytes bounds what the reader holds that was not taken yet, by change.Change.Size.
 	BufferBytes int
+	// Lines says that pages of a snapshot may come as lines, from a source that has them.
+	Lines bool
 }
 
 // Piece is a part of the key space and how far it is done.
@@ -59,6 +61,8 @@ type Event struct {
 	// pages of a snapshot, where Span is the page, and for a position of a serial log that is too large for one event:
 	// then To has the Index that follows the last change, and the last event of the position has it whole.
 	Changes []change.Change
+	// Lines are the rows of a page of a snapshot in place of Changes, where the request allows it; else nil.
+	Lines *change.Lines
 	// Span is what the event speaks of: the whole requested span, or the page of a snapshot.
 	Span changefeed.Span
 	// To is up to where everything of Span is delivered after this event.
@@ -69,6 +73,14 @@ type Event struct {
 	// Resolved is the highest position known to the source when the event was made: the head that a reader that is
 	// caught up has reached. At least To for the whole span; 0 if not known.
 	Resolved change.Position
+}
+
+// Rows returns how many changes the event has.
+func (e *Event) Rows() int {
+	if e.Lines != nil {
+		return e.Lines.Count
+	}
+	return len(e.Changes)
 }
 
 // Serial is a source with one log for everything, in the order in which it was committed. The maintainer has the one reader

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"math"
 	"slices"
 	"strconv"
@@ -26,6 +27,11 @@ const (
 	lockMax = 2 * time.Second
 	// statementMax bounds one statement: the longest deletes what a snapshot does not have.
 	statementMax = 60 * time.Second
+	// makeKeyMax bounds the statement that makes the key of a table with all its rows.
+	makeKeyMax = 24 * time.Hour
+	// makeKeyMemory is how much memory that may take at the server, unless its own setting is more: the keys of some millions of rows are
+	// sorted without a file.
+	makeKeyMemory = 256 << 20
 	// closeMax bounds the goodbye of a connection.
 	closeMax = time.Second
 	// nameMax is what PostgreSQL keeps of a connection's name.
@@ -116,7 +122,7 @@ func (s *session) Do(ctx context.Context, statements ...sqlsink.Statement) ([]sq
 
 // bulk copies rows.
 func (s *session) bulk(ctx context.Context, statement sqlsink.Statement) error {
-	if _, err := s.conn.CopyFrom(ctx, statement.Data(), statement.Text); err != nil {
+	if _, err := s.conn.CopyFrom(ctx, io.MultiReader(strings.NewReader(statement.Head), statement.Data()), statement.Text); err != nil {
 		return refusal(err, 0)
 	}
 	return nil

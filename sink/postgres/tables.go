@@ -137,6 +137,20 @@ func (t tables) Alter(name sqlsink.TableName, a sqlsink.Alteration) string {
 	return ""
 }
 
+// Bulk implements [sqlsink.Bulk]: COPY.
+func (tables) Bulk() {}
+
+// MakeKey implements [sqlsink.LateKeys].
+func (t tables) MakeKey(name sqlsink.TableName, key []change.Column) []sqlsink.Statement {
+	return []sqlsink.Statement{
+		{Text: "SET LOCAL statement_timeout = " + milliseconds(makeKeyMax)},
+		{Rows: true, Args: []any{int64(makeKeyMemory)}, Text: `SELECT set_config('maintenance_work_mem',
+			greatest(pg_size_bytes(current_setting('maintenance_work_mem')), ?::bigint) / 1024 || 'kB', true)`},
+		{Text: t.Alter(name, sqlsink.Alteration{Kind: sqlsink.AlterKey, Columns: key})},
+		{Text: "SET LOCAL statement_timeout = " + milliseconds(statementMax)},
+	}
+}
+
 // key returns the primary key of columns, which have their places in it; empty if they have none.
 func (t tables) key(columns []change.Column) string {
 	var names []string
@@ -162,8 +176,8 @@ func (t tables) Write(step sqlsink.Step) ([]sqlsink.Statement, error) {
 	table := t.Full(step.Table.Name)
 	switch step.Kind {
 	case sqlsink.StepInsert:
-		if len(step.Rows) >= bulkLeast {
-			return one(sqlsink.Statement{Text: "COPY " + table + " (" + t.names(step.Columns, "") + ") FROM STDIN", Data: func() io.Reader { return &copyReader{step: &step} }}), nil
+		if step.Lines != nil || len(step.Rows) >= bulkLeast {
+			return one(t.bulk(table, step)), nil
 		}
 		return one(t.insert(table, step, "")), nil
 	case sqlsink.StepUpsert:
@@ -187,6 +201,15 @@ func (t tables) Write(step sqlsink.Step) ([]sqlsink.Statement, error) {
 		return out, nil
 	}
 	return nil, nil
+}
+
+// bulk writes new rows by COPY.
+func (t tables) bulk(table string, step sqlsink.Step) sqlsink.Statement {
+	out := sqlsink.Statement{Text: "COPY " + table + " (" + t.names(step.Columns, "") + ") FROM STDIN", Data: func() io.Reader { return copied(&step) }}
+	if step.Lines != nil && step.Lines.Binary {
+		out.Text, out.Head = out.Text+" (FORMAT binary)", change.BinaryHead
+	}
+	return out
 }
 
 func one(statement sqlsink.Statement) []sqlsink.Statement { return []sqlsink.Statement{statement} }

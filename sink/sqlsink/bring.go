@@ -23,6 +23,7 @@ type place struct {
 	of     *change.Relation // what it was brought to last; nil: a table that was only emptied
 	at     change.Mark      // of the first row that is known to have this form
 	fresh  bool             // it was empty when it became the changefeed's
+	owed   bool             // it has not got its key yet
 	same   bool             // rows are there that the source updates, and none that it creates: so far it was so
 	bound  map[*change.Relation]*binding
 }
@@ -35,11 +36,12 @@ type wanted struct {
 	source TableName
 	of     *change.Relation // nil: only that it is emptied
 	at     change.Mark
+	mayOwe bool // it may do without its key
 }
 
 // settled reports whether rows of this form can be written to the place as it is known.
 func (p *place) settled(want wanted) bool {
-	return p != nil && (want.of == nil || p.of != nil && (sameRelation(p.of, want.of) || want.at.Before(p.at)))
+	return p != nil && (!p.owed || want.mayOwe) && (want.of == nil || p.of != nil && (sameRelation(p.of, want.of) || want.at.Before(p.at)))
 }
 
 // known returns what the table was brought to; nil if of its columns nothing is known.
@@ -77,6 +79,11 @@ func (w *tableWriter) bring(ctx context.Context, move Statement, wants []wanted)
 		at, found := out[want.source]
 		if !found {
 			if at, err = w.look(ctx, want.source, rows); err != nil {
+				return nil, err
+			}
+		}
+		if at != nil && at.owed && !want.mayOwe {
+			if at, err = w.payKey(ctx, at); err != nil {
 				return nil, err
 			}
 		}
@@ -130,10 +137,12 @@ func (w *tableWriter) look(ctx context.Context, source TableName, rows []tableRe
 	if table == nil {
 		return nil, w.sink.tableLost(name.String())
 	}
-	return &place{
+	out := &place{
 		source: source, table: table, of: rows[i].of, at: rows[i].at, fresh: rows[i].fresh, same: true,
 		bound: make(map[*change.Relation]*binding),
-	}, nil
+	}
+	out.owed = w.owes(out)
+	return out, nil
 }
 
 func (w *tableWriter) target(source TableName) TableName {
@@ -191,7 +200,14 @@ func (w *tableWriter) first(ctx context.Context, want wanted) (*place, error) {
 		return nil, nil //nolint:nilnil // there is none
 	}
 	if table == nil {
-		if err := w.create(ctx, want.of, name); err != nil {
+		columns, err := w.columnsFor(ctx, want.of)
+		if err != nil {
+			return nil, err
+		}
+		if out.owed = want.mayOwe && len(keyOf(want.of)) > 0; out.owed {
+			columns = withoutKey(columns)
+		}
+		if err := w.create(ctx, want.of, name, columns); err != nil {
 			return nil, err
 		}
 		out.table, err = w.describe(ctx, name)
@@ -224,12 +240,8 @@ func (w *tableWriter) free(ctx context.Context, name TableName) error {
 	}
 }
 
-// create makes a table.
-func (w *tableWriter) create(ctx context.Context, of *change.Relation, name TableName) error {
-	columns, err := w.columnsFor(ctx, of)
-	if err != nil {
-		return err
-	}
+// create makes a table with these columns.
+func (w *tableWriter) create(ctx context.Context, of *change.Relation, name TableName, columns []change.Column) error {
 	alterations := []Alteration{{Kind: AlterCreate, Columns: columns}}
 	if name.Schema != "" {
 		alterations = append([]Alteration{{Kind: AlterSchema, Name: name.Schema}}, alterations...)
@@ -295,6 +307,9 @@ func (w *tableWriter) alter(ctx context.Context, want wanted, held *place) ([]st
 	found := comparison{
 		naming: settings.Naming, dialect: w.sink.config.Tables, target: held.table, last: held.known(), live: held.live(), next: next,
 	}.differences()
+	if held.owed {
+		found = slices.DeleteFunc(found, func(d difference) bool { return d.Kind == AlterKey })
+	}
 	do, refused := decide(settings.Schema, found)
 	if refused {
 		return nil, w.sink.misfit(want.of, held.table.Name, found)

@@ -198,6 +198,9 @@ func (p *planner) page(table, span changefeed.Span, at *place, page *tablePage) 
 	if len(b.key) == 0 {
 		kind = StepInsert
 	}
+	if kind == StepInsert && page.lines != nil {
+		p.steps = append(p.steps, Step{Kind: kind, Table: at.table, Columns: b.columns, Lines: page.lines})
+	}
 	p.step(kind, at, b.columns, b.key, page.rows)
 }
 
@@ -207,5 +210,6 @@ type tablePage struct {
 	span   changefeed.Span // of the table
 	of     *change.Relation
 	rows   []StepRow
-	empty  bool // the target is known to hold nothing there
+	lines  *change.Lines // in place of rows
+	empty  bool          // the target is known to hold nothing there
 }

@@ -23,6 +23,8 @@ type Statement struct {
 	// Data returns what a statement of bulk reads, from its beginning: COPY … FROM STDIN. It is made while the server takes it, in
 	// messages of its own.
 	Data func() io.Reader
+	// Head is what comes before all that Data returns, once.
+	Head string
 }
 
 // Array is one argument that holds a cell of each of many rows.

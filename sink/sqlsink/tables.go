@@ -73,6 +73,7 @@ type Step struct {
 	Columns []Bound
 	Key     []Bound
 	Rows    []StepRow
+	Lines   *change.Lines // in place of Rows, of StepInsert only: Columns are all of theirs, in order
 	Where   Condition
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 
 	"fencerow/change"
@@ -25,11 +26,13 @@ const (
 type tableWriter struct {
 	*writer
 	places map[TableName]*place
+	open   *gathering // nil: no pages are gathered
 }
 
 // batchWork is a batch taken apart.
 type batchWork struct {
 	batch sink.Batch
+	after sink.Map // what is held then
 	move  Statement
 	runs  []*tableRun
 	pages []*tablePage
@@ -42,7 +45,7 @@ func (w *tableWriter) write(ctx context.Context, batch sink.Batch) error {
 	if err != nil {
 		return err
 	}
-	work := batchWork{batch: batch}
+	work := batchWork{batch: batch, after: after}
 	if work.move, err = w.sink.statements.move(w.head, w.n, after.Pieces(w.n)); err != nil {
 		return err
 	}
@@ -87,6 +90,7 @@ func isFault(err error, code changefeed.Code) bool {
 // doubt no longer takes the target to have the rows that the source has. That it does is the rule; else what is tried first would
 // be in vain again and again.
 func (w *tableWriter) doubt() {
+	maps.DeleteFunc(w.places, func(_ TableName, at *place) bool { return at != nil && at.owed }) // looked at anew: somebody may have made the key
 	for _, at := range w.places {
 		if at != nil {
 			at.same = false
@@ -127,7 +131,7 @@ func (w *tableWriter) attempt(ctx context.Context, work *batchWork, way way) err
 		}
 	}
 	places, statements := w.places, []Statement{begin(), work.move}
-	if wants := w.unsettled(work); len(wants) > 0 {
+	if wants := w.unsettled(work, way); len(wants) > 0 {
 		brought, err := w.bring(ctx, work.move, wants)
 		if err != nil {
 			return w.compared(err)
@@ -152,7 +156,8 @@ func (w *tableWriter) attempt(ctx context.Context, work *batchWork, way way) err
 		}
 		return err
 	}
-	if err := w.commit(ctx, append(statements, data...)); err != nil {
+	keys, places := w.payWhole(work.after, places)
+	if err := w.commit(ctx, slices.Concat(statements, data, keys)); err != nil {
 		return err
 	}
 	w.places = places
@@ -160,9 +165,10 @@ func (w *tableWriter) attempt(ctx context.Context, work *batchWork, way way) err
 }
 
 // unsettled returns the tables that have to be looked at, or brought to another form, before rows can be written.
-func (w *tableWriter) unsettled(work *batchWork) []wanted {
+func (w *tableWriter) unsettled(work *batchWork, way way) []wanted {
 	var out []wanted
 	for _, want := range work.wants {
+		want.mayOwe = w.mayOwe(work, want.source, way)
 		at, known := w.places[want.source]
 		if known && at == nil && want.of == nil || at.settled(want) {
 			continue
@@ -187,6 +193,13 @@ func (w *tableWriter) gather(work *batchWork) (err error) {
 
 // gatherPage takes apart a page of a snapshot.
 func (w *tableWriter) gatherPage(work *batchWork) error {
+	if lines := work.batch.Lines; lines != nil {
+		page, err := work.pageOf(lines.Of, 0)
+		if err == nil {
+			page.lines = lines
+		}
+		return err
+	}
 	var page *tablePage
 	for i := range work.batch.Changes {
 		row, err := rowOf(&work.batch.Changes[i])
@@ -194,7 +207,7 @@ func (w *tableWriter) gatherPage(work *batchWork) error {
 			return err
 		}
 		if page == nil || page.of != row.of {
-			if page, err = work.pageOf(row.of); err != nil {
+			if page, err = work.pageOf(row.of, len(work.batch.Changes)-i); err != nil {
 				return err
 			}
 		}
@@ -206,8 +219,8 @@ func (w *tableWriter) gatherPage(work *batchWork) error {
 	return nil
 }
 
-// pageOf returns what the page has of one table.
-func (work *batchWork) pageOf(of *change.Relation) (*tablePage, error) {
+// pageOf returns what the page has of one table, with room for more rows.
+func (work *batchWork) pageOf(of *change.Relation, more int) (*tablePage, error) {
 	source := TableName{Schema: of.Schema, Name: of.Name}
 	for _, page := range work.pages {
 		if page.source == source && sameRelation(page.of, of) {
@@ -218,6 +231,7 @@ func (work *batchWork) pageOf(of *change.Relation) (*tablePage, error) {
 		}
 	}
 	page := pageFor(source, of)
+	page.rows = make([]StepRow, 0, more)
 	work.pages = append(work.pages, page)
 	work.wants = append(work.wants, wanted{source: source, of: of, at: work.batch.To})
 	return page, nil
@@ -290,7 +304,7 @@ func (w *tableWriter) planPage(p *planner, work *batchWork, places map[TableName
 			return
 		}
 		seen[page.source] = true
-		page.empty = at.fresh && w.untouched(inside)
+		page.empty = at.fresh && untouched(w.held, inside)
 		p.page(page.span, inside, at, page)
 	}
 	for _, page := range work.pages {
@@ -305,13 +319,8 @@ func (w *tableWriter) planPage(p *planner, work *batchWork, places map[TableName
 }
 
 // untouched reports whether nothing was ever written to a part of the key space by this changefeed.
-func (w *tableWriter) untouched(span changefeed.Span) bool {
-	for _, piece := range w.held.Overlapping(span) {
-		if piece.Mark != (change.Mark{}) {
-			return false
-		}
-	}
-	return true
+func untouched(held sink.Map, span changefeed.Span) bool {
+	return !slices.ContainsFunc(held.Overlapping(span), func(piece sink.Held) bool { return piece.Mark != (change.Mark{}) })
 }
 
 // singles writes the changes one by one, in the source's order, and names the one that the target refuses.

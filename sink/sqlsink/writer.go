@@ -71,6 +71,9 @@ func (w *writer) end(why error) error {
 // stop closes the connection, which ends whatever it left open: what was not committed, or is unknown and says so already.
 func (w *writer) stop(why error) {
 	w.ended = why
+	if w.tables != nil {
+		w.tables.abandon()
+	}
 	_ = w.session.Close()
 }
 
@@ -85,6 +88,9 @@ func (w *writer) Write(ctx context.Context, batch sink.Batch) error {
 	write := w.write
 	if w.tables != nil {
 		write = w.tables.write
+	}
+	if err := w.Settle(ctx); err != nil {
+		return err
 	}
 	if err := write(ctx, batch); err != nil {
 		return w.end(err)
@@ -167,6 +173,9 @@ func (w *writer) find(ctx context.Context, changes []change.Change, move Stateme
 func (w *writer) Sync(ctx context.Context, whole changefeed.Span, at change.Position) error {
 	if w.ended != nil {
 		return w.ended
+	}
+	if err := w.Settle(ctx); err != nil {
+		return err
 	}
 	err := w.sink.again(ctx, w.session, "record a sync point", func() error { return w.sync(ctx, whole, at) })
 	if errors.Is(err, sink.ErrApart) || errors.Is(err, sink.ErrSynced) {

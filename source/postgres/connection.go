@@ -1,15 +1,18 @@
 package postgres
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgproto3"
 
 	"fencerow/change"
 	"fencerow/fence"
@@ -36,6 +39,8 @@ const (
 	nameMax = 63
 	// namePrefix begins the names of our connections.
 	namePrefix = "fencerow "
+	// readBytes is what is read of a connection at once at most: rows of a snapshot come faster than by the driver's 8 KiB.
+	readBytes = 128 << 10
 	// closeMax bounds the goodbye of a connection.
 	closeMax = time.Second
 )
@@ -82,6 +87,11 @@ func (s *Source) dial(ctx context.Context, settings map[string]string) (*pgconn.
 	config.RuntimeParams = textSettings()
 	config.RuntimeParams["application_name"] = connectionName(s.config.Changefeed.String(), s.config.Epoch)
 	maps.Copy(config.RuntimeParams, settings)
+	if settings["replication"] == "" { // the log's own reader takes over the connection, and must find there all that came
+		config.BuildFrontend = func(r io.Reader, w io.Writer) *pgproto3.Frontend {
+			return pgproto3.NewFrontend(bufio.NewReaderSize(r, readBytes), w)
+		}
+	}
 	conn, err := pgconn.ConnectConfig(ctx, config)
 	if err != nil {
 		return nil, fmt.Errorf("connect: %w", err)

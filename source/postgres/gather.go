@@ -1,16 +1,30 @@
 package postgres
 
 import (
+	"crypto/tls"
 	"io"
+	"net"
+	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
+// A server that is far behind sends each row by itself as soon as it has decoded it. To be woken for each costs both sides more than the
+// row does, and what is sent while the window is open costs the server a packet a row. So what comes without a break is left to
+// gather: the longer, the more of it there is.
 const (
-	// gatherBytes is what is read at once at most: more than the server sends while it is gathered.
-	gatherBytes = 256 << 10
-	// gatherFor is how long what comes is gathered. A server that is far behind sends each row by itself as soon as it has decoded it; to be
-	// woken for each costs both sides more than the row does.
-	gatherFor = time.Millisecond
+	// gatherBytes is what is read at once at most.
+	gatherBytes = 1 << 20
+	// gatherEnough is what is not waited for any longer.
+	gatherEnough = gatherBytes / 2
+	// gatherFor is how long what comes is gathered at first, and all that it is if less than gatherMany came by then: changes as they are
+	// made are not held up any longer.
+	gatherFor  = time.Millisecond
+	gatherMany = 8 << 10
+	// gatherStep is how long it is gathered then, gatherSteps times at most, until there is enough or nothing more comes.
+	gatherStep  = 5 * time.Millisecond
+	gatherSteps = 4
 	// gatherFrom is after how many reads that hardly waited it begins: more than a usual transaction has rows, which so is not held up.
 	gatherFrom = 64
 	// gatherGap is how long a read may wait that counts as one of these.
@@ -19,21 +33,22 @@ const (
 
 // gatherer reads what comes without a break in few large pieces, and all else at once. It is used by one goroutine.
 type gatherer struct {
-	from   io.Reader
-	buffer []byte
-	unread []byte // of the buffer
-	quick  int    // reads in a row that hardly waited
+	from    io.Reader
+	waiting func() int // bytes that a read would not wait for
+	buffer  []byte
+	unread  []byte // of the buffer
+	quick   int    // reads in a row that hardly waited
 }
 
-func newGatherer(from io.Reader) *gatherer {
-	return &gatherer{from: from, buffer: make([]byte, gatherBytes)}
+func newGatherer(from io.Reader, waiting func() int) *gatherer {
+	return &gatherer{from: from, waiting: waiting, buffer: make([]byte, gatherBytes)}
 }
 
 // Read implements [io.Reader].
 func (g *gatherer) Read(p []byte) (int, error) {
 	if len(g.unread) == 0 {
 		if g.quick >= gatherFrom {
-			<-time.NewTimer(gatherFor).C
+			g.gather()
 		}
 		began := time.Now()
 		n, err := g.from.Read(g.buffer)
@@ -47,4 +62,37 @@ func (g *gatherer) Read(p []byte) (int, error) {
 	n := copy(p, g.unread)
 	g.unread = g.unread[n:]
 	return n, nil
+}
+
+// gather waits while more comes. Where no more fits, as in a small window, that ends it too.
+func (g *gatherer) gather() {
+	<-time.NewTimer(gatherFor).C
+	there := g.waiting()
+	for step, before := 0, 0; step < gatherSteps && gatherMany <= there && before < there && there < gatherEnough; step++ {
+		<-time.NewTimer(gatherStep).C
+		before, there = there, g.waiting()
+	}
+}
+
+// waitingIn returns a function that says how much of a connection has come and was not read; 0 where that is not known. Under TLS it is
+// what came in all, which is near enough.
+func waitingIn(conn net.Conn) func() int {
+	if secure, ok := conn.(*tls.Conn); ok {
+		conn = secure.NetConn()
+	}
+	unknown := func() int { return 0 }
+	socket, ok := conn.(syscall.Conn)
+	if !ok {
+		return unknown
+	}
+	raw, err := socket.SyscallConn()
+	if err != nil {
+		return unknown
+	}
+	return func() (n int) {
+		if raw.Control(func(fd uintptr) { n, err = unix.IoctlGetInt(int(fd), unix.TIOCINQ) }) != nil || err != nil {
+			return 0
+		}
+		return n
+	}
 }

@@ -2,7 +2,10 @@ package postgres
 
 import (
 	"bytes"
+	"crypto/tls"
+	"errors"
 	"io"
+	"net"
 	"testing"
 	"testing/iotest"
 	"testing/synctest"
@@ -26,11 +29,20 @@ func (d *drip) Read(p []byte) (int, error) {
 	return 1, nil
 }
 
+// waits is how much there is to be read, each time it is asked.
+func waits(bytes ...int) func() int {
+	asked := -1
+	return func() int {
+		asked++
+		return bytes[min(asked, len(bytes)-1)]
+	}
+}
+
 func TestOnlyWhatComesWithoutABreakIsGathered(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		read := func(of *drip, reads int) time.Duration {
 			began := time.Now()
-			g := newGatherer(of)
+			g := newGatherer(of, waits(0))
 			for range reads {
 				n, err := g.Read(make([]byte, 10))
 				require.NoError(t, err)
@@ -44,10 +56,55 @@ func TestOnlyWhatComesWithoutABreakIsGathered(t *testing.T) {
 	})
 }
 
+func TestMuchIsGatheredWhileMoreComes(t *testing.T) {
+	for name, c := range map[string]struct {
+		waiting []int
+		steps   int
+	}{
+		"changes as they are made":  {[]int{gatherMany - 1}, 0},
+		"enough at once":            {[]int{gatherEnough}, 0},
+		"enough after a while":      {[]int{gatherMany, 2 * gatherMany, gatherEnough}, 2},
+		"no more comes, or fits":    {[]int{gatherMany, 2 * gatherMany, 2 * gatherMany, gatherEnough}, 2},
+		"a little more, and longer": {[]int{gatherMany, gatherMany + 1, gatherMany + 2, gatherMany + 3, gatherMany + 4, gatherMany + 5}, gatherSteps},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				g := newGatherer(&drip{}, waits(c.waiting...))
+				g.quick = gatherFrom
+				began := time.Now()
+				_, err := g.Read(make([]byte, 1))
+				require.NoError(t, err)
+				require.Equal(t, gatherFor+time.Duration(c.steps)*gatherStep, time.Since(began))
+			})
+		})
+	}
+}
+
+func TestWhatWaitsInAConnectionIsKnown(t *testing.T) {
+	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, listener.Close()) })
+	near, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", listener.Addr().String())
+	require.NoError(t, err)
+	far, err := listener.Accept()
+	require.NoError(t, err)
+	waiting := waitingIn(near)
+	require.Zero(t, waiting())
+	_, err = far.Write(make([]byte, 123))
+	require.NoError(t, err)
+	require.Eventually(t, func() bool { return waiting() == 123 }, 10*time.Second, time.Millisecond)
+	require.Equal(t, 123, waitingIn(tls.Client(near, &tls.Config{MinVersion: tls.VersionTLS13}))())
+	require.NoError(t, errors.Join(near.Close(), far.Close()))
+	require.Zero(t, waiting(), "it is closed")
+	piped, other := net.Pipe()
+	require.Zero(t, waitingIn(piped)(), "it has no socket")
+	require.NoError(t, errors.Join(piped.Close(), other.Close()))
+}
+
 func TestWhatIsGatheredIsWhatCame(t *testing.T) {
 	content := bytes.Repeat([]byte("0123456789"), gatherBytes/4)
-	require.NoError(t, iotest.TestReader(newGatherer(bytes.NewReader(content)), content))
-	got, err := io.ReadAll(newGatherer(iotest.DataErrReader(bytes.NewReader(content))))
+	require.NoError(t, iotest.TestReader(newGatherer(bytes.NewReader(content), waits(0)), content))
+	got, err := io.ReadAll(newGatherer(iotest.DataErrReader(bytes.NewReader(content)), waits(0)))
 	require.NoError(t, err)
 	require.Equal(t, content, got)
 }

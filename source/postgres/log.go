@@ -33,6 +33,7 @@ const (
 // Log is the one reader of the slot. See [source.Log]. Its goroutine ends with Close or with the context of Follow.
 type Log struct {
 	source *Source
+	as     protocol // of the next connection; of the goroutine
 	cancel context.CancelCauseFunc
 	done   chan struct{} // closed when the goroutine has ended
 
@@ -63,7 +64,7 @@ func (s *Source) follow(ctx context.Context, above change.Position) *Log {
 	life, cancel := context.WithCancelCause(ctx)
 	l := &Log{
 		source: s, cancel: cancel, done: make(chan struct{}), events: make(chan source.Event, eventsMax),
-		acks: make(chan struct{}, 1), hurry: make(chan struct{}, 1),
+		acks: make(chan struct{}, 1), hurry: make(chan struct{}, 1), as: s.protocol(),
 	}
 	go func() {
 		defer close(l.done)
@@ -149,6 +150,10 @@ func (l *Log) run(ctx context.Context, done change.Mark) error {
 		if l.source.final(err) {
 			return l.source.fault(err)
 		}
+		if errors.Is(err, errNotSpooled) && l.as == protocolStreamed {
+			l.streamNoMore(err)
+			continue
+		}
 		now := time.Now()
 		if firstFailed.IsZero() || now.Sub(lastFailed) > calmAfter {
 			firstFailed, delay = now, retryDelay
@@ -193,7 +198,7 @@ func (l *Log) session(ctx context.Context, done *change.Mark) error {
 	if err != nil {
 		return err
 	}
-	log, err := l.source.openStream(ctx, done.Whole())
+	log, err := l.source.openStream(ctx, done.Whole(), l.as)
 	if err != nil {
 		return err
 	}
@@ -241,13 +246,22 @@ func (l *Log) receive(ctx context.Context, log *stream, done *change.Mark) error
 	a := newAssembler(*done)
 	book := &book{source: l.source}
 	defer book.close() //nolint:contextcheck // a goodbye has its own time
+	spool := l.source.newSpool()
+	defer spool.close()
+	take := func(message []byte) error {
+		err := read(ctx, a, book, message)
+		if err == nil && a.full() { // and more may come from the spool
+			err = l.give(ctx, a, done)
+		}
+		return err
+	}
 	for {
 		message, err := log.receive()
 		if err != nil {
 			return err
 		}
 		if message.log != nil {
-			err = read(ctx, a, book, message.log)
+			err = spool.take(message.log, take)
 		} else {
 			l.received.Store(uint64(message.sent))
 			a.progress(below(message.sent))
@@ -258,20 +272,28 @@ func (l *Log) receive(ctx context.Context, log *stream, done *change.Mark) error
 		if err != nil {
 			return err
 		}
-		if !a.full() && (a.open || !log.idle()) {
+		if a.open || !log.idle() {
 			continue
 		}
-		event, some := a.event()
-		if !some {
-			continue
+		if err := l.give(ctx, a, done); err != nil {
+			return err
 		}
-		event.Resolved = max(event.To.Position, change.Position(l.head.Load()))
-		select {
-		case l.events <- event:
-			*done = event.To
-		case <-ctx.Done():
-			return ctx.Err()
-		}
+	}
+}
+
+// give gives out what there is.
+func (l *Log) give(ctx context.Context, a *assembler, done *change.Mark) error {
+	event, some := a.event()
+	if !some {
+		return nil
+	}
+	event.Resolved = max(event.To.Position, change.Position(l.head.Load()))
+	select {
+	case l.events <- event:
+		*done = event.To
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 const (
 	OptionTables     = "tables"
 	OptionRequireKey = "require_key"
+	OptionStreaming  = "streaming"
 )
 
 const (
@@ -40,6 +41,11 @@ func ownOptions() []changefeed.Option {
 			Name: OptionRequireKey, Default: "false", Check: changefeed.OneOf("true", "false"),
 			Doc: "true refuses tables without a replica identity; else their inserts and truncates are copied, and no updates and deletes",
 		},
+		{
+			Name: OptionStreaming, Default: "on", Check: changefeed.OneOf("on", "off"),
+			Doc: "on has the server send a large transaction before it commits, and keeps it on the node's disk until then; off has the server " +
+				"keep it on its own",
+		},
 	}, source.SnapshotOptions("what to do when the replication slot is lost and log that is needed with it: fail, or resnapshot, which makes a new "+
 		"slot and reads everything again", snapshotChunkDefault, snapshotChunkMax)...)
 }
@@ -50,6 +56,7 @@ type settings struct {
 
 	patterns   patterns
 	requireKey bool
+	streaming  bool
 }
 
 func parseSettings(options changefeed.Options) (settings, error) {
@@ -57,7 +64,7 @@ func parseSettings(options changefeed.Options) (settings, error) {
 	if err != nil {
 		return settings{}, err
 	}
-	s := settings{requireKey: values[OptionRequireKey] == "true"}
+	s := settings{requireKey: values[OptionRequireKey] == "true", streaming: values[OptionStreaming] == "on"}
 	var errPatterns error
 	s.patterns, errPatterns = parsePatterns(values[OptionTables])
 	s.SnapshotSettings, err = source.ParseSnapshotSettings(values)

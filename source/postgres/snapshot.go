@@ -65,7 +65,7 @@ func (s *snapshots) pace(ctx context.Context, rows int) error {
 // Read opens a reader of the snapshots of the pieces that have none yet. Each page is of one table, or of none and then empty; pages
 // of different parts of the key space come in any order.
 func (s *Source) Read(ctx context.Context, request source.Request) (source.Reader, error) {
-	r := &snapshotReader{source: s.snapshots, buffer: request.BufferBytes}
+	r := &snapshotReader{source: s.snapshots, buffer: request.BufferBytes, lines: request.Lines}
 	if r.buffer <= 0 {
 		r.buffer = bufferDefault
 	}
@@ -89,6 +89,7 @@ type snapshotReader struct {
 	life   context.Context //nolint:containedctx // from Read until Close
 	cancel context.CancelFunc
 	buffer int
+	lines  bool              // pages may come as lines
 	todo   []changefeed.Span // not delivered yet
 
 	export   *export
@@ -138,7 +139,7 @@ func (r *snapshotReader) Next(ctx context.Context) (source.Event, error) {
 		event, err := r.next(ctx)
 		if err == nil {
 			r.failures = 0
-			r.read.Add(int64(len(event.Changes)))
+			r.read.Add(int64(event.Rows()))
 			r.todo = without(r.todo, event.Span)
 			return event, nil
 		}
@@ -164,7 +165,8 @@ func (r *snapshotReader) next(ctx context.Context) (source.Event, error) {
 			return source.Event{}, err
 		}
 		r.export, r.before = export, r.read.Load()
-		r.run = r.source.start(r.life, export, r.todo, r.buffer) //nolint:contextcheck // lanes live as long as the reader
+		r.run = newRun(r, export)
+		r.run.start(r.life) //nolint:contextcheck // lanes live as long as the reader
 	}
 	select {
 	case event, more := <-r.run.events:

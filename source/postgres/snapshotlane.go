@@ -85,7 +85,7 @@ func (r *run) further(ctx context.Context) error {
 
 // give hands a page on. While nobody takes it nothing more is read, and so the server waits.
 func (r *run) give(ctx context.Context, event source.Event) error {
-	if err := r.source.pace(ctx, len(event.Changes)); err != nil {
+	if err := r.source.pace(ctx, event.Rows()); err != nil {
 		return err
 	}
 	select {
@@ -138,9 +138,14 @@ func (r *run) rows(ctx context.Context, c *connection, of part) error {
 	if err != nil {
 		return err
 	}
-	// A row comes as the length and the text of each value, which is what we keep: COPY would have to be parsed.
-	reader := c.conn.ExecParams(ctx, query, nil, nil, nil, nil)
-	if err := r.stream(reader, of, func(page source.Event) error { return r.give(ctx, page) }); err != nil {
+	if r.lines && of.table.relation.Keyed() {
+		err = r.copy(ctx, c, of, query)
+	} else {
+		// A row comes as the length and the text of each value, which is what we keep: COPY would have to be parsed.
+		reader := c.conn.ExecParams(ctx, query, nil, nil, nil, nil)
+		err = r.stream(reader, of, func(page source.Event) error { return r.give(ctx, page) })
+	}
+	if err != nil {
 		c.goodbye(ctx) // or the rest would be read to its end
 		return r.hiddenFault(of.table, fmt.Errorf("read %s: %w", of.table.relation, err))
 	}
@@ -148,10 +153,8 @@ func (r *run) rows(ctx context.Context, c *connection, of part) error {
 }
 
 func (r *run) stream(reader *pgconn.ResultReader, of part, give func(source.Event) error) error {
-	for i, field := range reader.FieldDescriptions() {
-		if column := &of.table.relation.Columns[i]; int(field.TableAttributeNumber) != column.Number {
-			return fmt.Errorf("%w: column %s is another", errChanged, column.Name)
-		}
+	if err := sameColumns(of.table, reader.FieldDescriptions()); err != nil {
+		return err
 	}
 	pages := newPages(&of, r.export.done, r.source, r.bytes, give)
 	for reader.NextRow() {

@@ -21,7 +21,8 @@ type run struct {
 	source *snapshots
 	export *export
 	todo   []changefeed.Span
-	bytes  int // of a page
+	bytes  int  // of a page
+	lines  bool // pages may come as lines
 
 	events chan source.Event // closed when the lanes have ended
 	err    error             // then: why
@@ -32,19 +33,22 @@ type run struct {
 	parts []part // that no lane has taken yet
 }
 
-// start begins to read a snapshot.
-func (s *snapshots) start(ctx context.Context, x *export, todo []changefeed.Span, buffer int) *run {
-	ctx, cancel := context.WithCancel(ctx)
-	r := &run{
-		source: s, export: x, todo: todo, cancel: cancel, events: make(chan source.Event),
+// newRun reads what a reader has not delivered yet.
+func newRun(of *snapshotReader, x *export) *run {
+	return &run{
+		source: of.source, export: x, todo: of.todo, lines: of.lines, events: make(chan source.Event),
 		// Each lane fills a page or waits with it, and one is with whoever reads.
-		bytes: max(1, min(pageBytesMax, buffer/(lanesMax+1))),
+		bytes: max(1, min(pageBytesMax, of.buffer/(lanesMax+1))),
 	}
+}
+
+// start begins to read.
+func (r *run) start(ctx context.Context) {
+	ctx, r.cancel = context.WithCancel(ctx)
 	go func() {
 		r.err = r.read(ctx)
 		close(r.events)
 	}()
-	return r
 }
 
 // stop ends the lanes and waits for them.

@@ -32,7 +32,12 @@ type Config struct {
 	// Confirm returns nil if the record, read now, still names this epoch and its owner. It is asked before something is made
 	// or somebody else's connection is ended. Nil where the epoch is 0.
 	Confirm func(context.Context) error
-	Logger  *zap.Logger
+	// Directory is where transactions are kept that the server streams before they commit. Others may use it for the same. Empty has the
+	// server keep them.
+	Directory string
+	// SpoolBytes bounds that; 0 is the default.
+	SpoolBytes int64
+	Logger     *zap.Logger
 }
 
 func (c Config) validate() error {

@@ -34,8 +34,18 @@ const (
 	logHeaderBytes = 24 // where it is in the log, and a time
 )
 
+// protocol is how the log is sent.
+type protocol string
+
+const (
+	// protocolWhole sends a transaction when it commits. Until then the server keeps it, and spills a large one to its disk.
+	protocolWhole protocol = `proto_version '1'`
+	// protocolStreamed sends a large one while it is in progress, which every server that we take can.
+	protocolStreamed protocol = `proto_version '2', streaming 'on'`
+)
+
 // openStream has the server send what is above a position.
-func (s *Source) openStream(ctx context.Context, above change.Position) (*stream, error) {
+func (s *Source) openStream(ctx context.Context, above change.Position, as protocol) (*stream, error) {
 	conn, err := s.dial(ctx, map[string]string{"replication": "database"})
 	if err != nil {
 		return nil, err
@@ -48,14 +58,14 @@ func (s *Source) openStream(ctx context.Context, above change.Position) (*stream
 	if err != nil {
 		return nil, fmt.Errorf("postgres: %w", err)
 	}
-	out := &stream{conn: taken.Conn, gathered: newGatherer(taken.Conn)}
+	out := &stream{conn: taken.Conn, gathered: newGatherer(taken.Conn, waitingIn(taken.Conn))}
 	out.frontend = pgproto3.NewFrontend(out.gathered, taken.Conn)
 	if taken.Frontend.ReadBufferLen() > 0 { // what nobody asked for came meanwhile, and is in there
 		out.frontend = taken.Frontend
 	}
 	stop := context.AfterFunc(ctx, out.close)
 	defer stop()
-	if err := out.start(s.startCommand(above)); err != nil {
+	if err := out.start(s.startCommand(above, as)); err != nil {
 		out.close()
 		return nil, errors.Join(err, ctx.Err())
 	}
@@ -63,10 +73,10 @@ func (s *Source) openStream(ctx context.Context, above change.Position) (*stream
 }
 
 // startCommand asks for the log. Messages are asked for, since tables that join come with theirs.
-func (s *Source) startCommand(above change.Position) string {
+func (s *Source) startCommand(above change.Position, as protocol) string {
 	names := quoteText(quoteName(s.slotName()) + "," + quoteName(s.appendName()))
-	return fmt.Sprintf("START_REPLICATION SLOT %s LOGICAL %s (proto_version '1', publication_names %s, messages 'true')",
-		quoteName(s.slotName()), formatLSN(above+1), names)
+	return fmt.Sprintf("START_REPLICATION SLOT %s LOGICAL %s (%s, publication_names %s, messages 'true')",
+		quoteName(s.slotName()), formatLSN(above+1), as, names)
 }
 
 // sameSystem refuses a server that is not the one that was read before: of several hosts another may be the first now.
@@ -105,7 +115,8 @@ func (s *stream) start(command string) error {
 type received struct {
 	log []byte // of pgoutput; valid until the next is received
 	// sent is where the server has sent everything below, if log is nil. It reads records one by one, and sends a transaction when it
-	// reads its commit; what it tells is where the record ends that it read last.
+	// reads its commit; what it tells is where the record ends that it read last. Of what it streams before, the commit is not read yet
+	// and so lies above: what is spooled is no part of what is told to be sent.
 	sent    change.Position
 	request bool // an answer is wanted
 }

@@ -120,6 +120,9 @@ type way struct {
 	identity string
 	confirm  func(context.Context) error
 	logger   *zap.Logger
+	// What is kept on the disk: where, which is a folder of the test's own unless it is set, and how much.
+	directory  string
+	spoolBytes int64
 }
 
 func (w *world) open(how way) *postgres.Source {
@@ -136,6 +139,7 @@ func (w *world) open(how way) *postgres.Source {
 	s, err := postgres.New(postgres.Config{
 		URI: uri, Options: how.options, Changefeed: changefeed.ID{Namespace: "default", Name: "orders"}, Epoch: cmp.Or(how.epoch, 7),
 		UID: w.uid, Identity: how.identity, Confirm: how.confirm, Logger: how.logger,
+		Directory: cmp.Or(how.directory, w.TempDir()), SpoolBytes: how.spoolBytes,
 	})
 	require.NoError(w, err)
 	w.Cleanup(func() { require.NoError(w, s.Close()) })

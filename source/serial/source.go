@@ -49,7 +49,7 @@ func (s *Source) Read(ctx context.Context, request source.Request) (source.Reade
 	if len(request.Pieces) == 0 {
 		return nil, errors.New("serial: a request without a piece")
 	}
-	j := &joined{of: s, bufferBytes: request.BufferBytes, span: spanOf(request.Pieces), pieces: slices.Clone(request.Pieces)}
+	j := &joined{of: s, bufferBytes: request.BufferBytes, lines: request.Lines, span: spanOf(request.Pieces), pieces: slices.Clone(request.Pieces)}
 	return j, j.begin(ctx)
 }
 
@@ -57,6 +57,7 @@ func (s *Source) Read(ctx context.Context, request source.Request) (source.Reade
 type joined struct {
 	of          *Source
 	bufferBytes int
+	lines       bool
 	span        changefeed.Span
 	pieces      []source.Piece
 
@@ -68,7 +69,7 @@ type joined struct {
 
 // begin opens the reader for what is due.
 func (j *joined) begin(ctx context.Context) error {
-	request := source.Request{Pieces: j.pieces, BufferBytes: j.bufferBytes}
+	request := source.Request{Pieces: j.pieces, BufferBytes: j.bufferBytes, Lines: j.lines}
 	if slices.ContainsFunc(j.pieces, func(p source.Piece) bool { return p.Mark == change.Mark{} }) {
 		pages, err := j.of.Serial.Read(ctx, request)
 		if err != nil {
