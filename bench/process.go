@@ -21,6 +21,9 @@ import (
 // waitMax bounds every wait, so that a fault ends the run with its reason.
 const waitMax = 5 * time.Minute
 
+// lookEvery is how often a condition is looked at: seldom, since who looks takes from what is measured.
+const lookEvery = 25 * time.Millisecond
+
 // bench is what all rows share.
 type bench struct {
 	dir    string
@@ -233,7 +236,7 @@ func (n *node) remove(ctx context.Context, name string) error {
 func until(ctx context.Context, what string, condition func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, waitMax)
 	defer cancel()
-	if err := proc.Until(ctx, condition); err != nil {
+	if err := proc.UntilEvery(ctx, lookEvery, condition); err != nil {
 		return fmt.Errorf("%s: %w", what, err)
 	}
 	return nil
