@@ -143,7 +143,7 @@ func (w *tableWriter) gatherable(page sink.Batch) (*Statement, sink.Map, error) 
 		return nil, after, nil
 	}
 	work := batchWork{batch: page, after: after}
-	if err := w.gatherPage(&work); err != nil || len(work.pages) != 1 || !work.pages[0].span.Encloses(page.Span) {
+	if err := w.takePageApart(&work); err != nil || len(work.pages) != 1 || !work.pages[0].span.Encloses(page.Span) {
 		return nil, after, nil //nolint:nilerr // the page by itself shows what is wrong with it
 	}
 	if len(w.unsettled(&work, wayBulk)) > 0 {

@@ -11,9 +11,9 @@ import (
 type way uint8
 
 const (
-	wayBulk     way = iota // rows that the source made are taken to be new
-	wayGathered            // nothing is taken to be so
-	waySingle              // one by one, in the source's order: what unique indexes and foreign keys of the target may want
+	wayBulk    way = iota // rows that the source made are taken to be new
+	wayUpserts            // nothing is taken to be so
+	waySingle             // one by one, in the source's order: what unique indexes and foreign keys of the target may want
 )
 
 // planner makes steps of what a batch does to tables whose places are known.

@@ -50,11 +50,11 @@ func (w *tableWriter) write(ctx context.Context, batch sink.Batch) error {
 		return err
 	}
 	if batch.Snapshot {
-		err = w.gatherPage(&work)
+		err = w.takePageApart(&work)
 	} else {
-		err = w.gather(&work)
+		err = w.takeApart(&work)
 	}
-	ways := []way{wayBulk, wayGathered, waySingle}
+	ways := []way{wayBulk, wayUpserts, waySingle}
 	if refusesRow(err) { // one that says too little: which, shows when they are done one by one
 		ways, work.runs, work.wants = ways[2:], nil, nil
 	} else if err != nil {
@@ -178,8 +178,8 @@ func (w *tableWriter) unsettled(work *batchWork, way way) []wanted {
 	return out
 }
 
-// gather takes apart a run of changes.
-func (w *tableWriter) gather(work *batchWork) (err error) {
+// takeApart takes apart a run of changes.
+func (w *tableWriter) takeApart(work *batchWork) (err error) {
 	if work.runs, err = fold(work.batch.Changes, w.span()); err != nil {
 		return err
 	}
@@ -191,8 +191,8 @@ func (w *tableWriter) gather(work *batchWork) (err error) {
 	return nil
 }
 
-// gatherPage takes apart a page of a snapshot.
-func (w *tableWriter) gatherPage(work *batchWork) error {
+// takePageApart takes apart a page of a snapshot.
+func (w *tableWriter) takePageApart(work *batchWork) error {
 	if lines := work.batch.Lines; lines != nil {
 		page, err := work.pageOf(lines.Of, 0)
 		if err == nil {

@@ -17,9 +17,9 @@ import (
 
 // stream is a connection over which the server sends the log. One goroutine receives; status may be sent by any.
 type stream struct {
-	conn     net.Conn
-	gathered *gatherer
-	frontend *pgproto3.Frontend
+	conn      net.Conn
+	coalesced *coalescer
+	frontend  *pgproto3.Frontend
 
 	mu     sync.Mutex // guards what is sent
 	buffer []byte
@@ -58,8 +58,8 @@ func (s *Source) openStream(ctx context.Context, above change.Position, as proto
 	if err != nil {
 		return nil, fmt.Errorf("postgres: %w", err)
 	}
-	out := &stream{conn: taken.Conn, gathered: newGatherer(taken.Conn, waitingIn(taken.Conn))}
-	out.frontend = pgproto3.NewFrontend(out.gathered, taken.Conn)
+	out := &stream{conn: taken.Conn, coalesced: newCoalescer(taken.Conn, waitingIn(taken.Conn))}
+	out.frontend = pgproto3.NewFrontend(out.coalesced, taken.Conn)
 	if taken.Frontend.ReadBufferLen() > 0 { // what nobody asked for came meanwhile, and is in there
 		out.frontend = taken.Frontend
 	}
@@ -162,7 +162,7 @@ func parseCopy(data []byte) (received, error) {
 }
 
 // idle reports that nothing that was received waits to be read.
-func (s *stream) idle() bool { return s.frontend.ReadBufferLen() == 0 && len(s.gathered.unread) == 0 }
+func (s *stream) idle() bool { return s.frontend.ReadBufferLen() == 0 && len(s.coalesced.unread) == 0 }
 
 // status is what we tell the server.
 type status struct {

@@ -38,11 +38,11 @@ func waits(bytes ...int) func() int {
 	}
 }
 
-func TestOnlyWhatComesWithoutABreakIsGathered(t *testing.T) {
+func TestOnlyWhatComesWithoutABreakIsCoalesced(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		read := func(of *drip, reads int) time.Duration {
 			began := time.Now()
-			g := newGatherer(of, waits(0))
+			g := newCoalescer(of, waits(0))
 			for range reads {
 				n, err := g.Read(make([]byte, 10))
 				require.NoError(t, err)
@@ -50,31 +50,31 @@ func TestOnlyWhatComesWithoutABreakIsGathered(t *testing.T) {
 			}
 			return time.Since(began)
 		}
-		require.Zero(t, read(&drip{}, gatherFrom), "a transaction of some rows")
-		require.Equal(t, 10*gatherFor, read(&drip{}, gatherFrom+10))
-		require.Equal(t, 500*2*gatherGap, read(&drip{after: 2 * gatherGap}, 500), "what comes now and then does not wait")
+		require.Zero(t, read(&drip{}, coalesceFrom), "a transaction of some rows")
+		require.Equal(t, 10*coalesceFor, read(&drip{}, coalesceFrom+10))
+		require.Equal(t, 500*2*coalesceGap, read(&drip{after: 2 * coalesceGap}, 500), "what comes now and then does not wait")
 	})
 }
 
-func TestMuchIsGatheredWhileMoreComes(t *testing.T) {
+func TestMuchIsCoalescedWhileMoreComes(t *testing.T) {
 	for name, c := range map[string]struct {
 		waiting []int
 		steps   int
 	}{
-		"changes as they are made":  {[]int{gatherMany - 1}, 0},
-		"enough at once":            {[]int{gatherEnough}, 0},
-		"enough after a while":      {[]int{gatherMany, 2 * gatherMany, gatherEnough}, 2},
-		"no more comes, or fits":    {[]int{gatherMany, 2 * gatherMany, 2 * gatherMany, gatherEnough}, 2},
-		"a little more, and longer": {[]int{gatherMany, gatherMany + 1, gatherMany + 2, gatherMany + 3, gatherMany + 4, gatherMany + 5}, gatherSteps},
+		"changes as they are made":  {[]int{coalesceMany - 1}, 0},
+		"enough at once":            {[]int{coalesceEnough}, 0},
+		"enough after a while":      {[]int{coalesceMany, 2 * coalesceMany, coalesceEnough}, 2},
+		"no more comes, or fits":    {[]int{coalesceMany, 2 * coalesceMany, 2 * coalesceMany, coalesceEnough}, 2},
+		"a little more, and longer": {[]int{coalesceMany, coalesceMany + 1, coalesceMany + 2, coalesceMany + 3, coalesceMany + 4, coalesceMany + 5}, coalesceSteps},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				g := newGatherer(&drip{}, waits(c.waiting...))
-				g.quick = gatherFrom
+				g := newCoalescer(&drip{}, waits(c.waiting...))
+				g.quick = coalesceFrom
 				began := time.Now()
 				_, err := g.Read(make([]byte, 1))
 				require.NoError(t, err)
-				require.Equal(t, gatherFor+time.Duration(c.steps)*gatherStep, time.Since(began))
+				require.Equal(t, coalesceFor+time.Duration(c.steps)*coalesceStep, time.Since(began))
 			})
 		})
 	}
@@ -101,10 +101,10 @@ func TestWhatWaitsInAConnectionIsKnown(t *testing.T) {
 	require.NoError(t, errors.Join(piped.Close(), other.Close()))
 }
 
-func TestWhatIsGatheredIsWhatCame(t *testing.T) {
-	content := bytes.Repeat([]byte("0123456789"), gatherBytes/4)
-	require.NoError(t, iotest.TestReader(newGatherer(bytes.NewReader(content), waits(0)), content))
-	got, err := io.ReadAll(newGatherer(iotest.DataErrReader(bytes.NewReader(content)), waits(0)))
+func TestWhatIsCoalescedIsWhatCame(t *testing.T) {
+	content := bytes.Repeat([]byte("0123456789"), coalesceBytes/4)
+	require.NoError(t, iotest.TestReader(newCoalescer(bytes.NewReader(content), waits(0)), content))
+	got, err := io.ReadAll(newCoalescer(iotest.DataErrReader(bytes.NewReader(content)), waits(0)))
 	require.NoError(t, err)
 	require.Equal(t, content, got)
 }
