@@ -112,3 +112,40 @@ func unescaped(cell []byte) []byte {
 	}
 	return out
 }
+
+// plainFrom is how long a cell is at least that is searched for what is to be escaped, which then takes less time than to look at each byte.
+const plainFrom = 24
+
+// AppendCell appends a cell as the text form of lines has it, nil as NULL. Cells have mostly nothing to escape.
+func AppendCell(out, cell []byte) []byte {
+	if cell == nil {
+		return append(out, null...)
+	}
+	if len(cell) >= plainFrom && plain(cell) {
+		return append(out, cell...)
+	}
+	start := 0
+	for i, b := range cell {
+		var as byte
+		switch b {
+		case '\\':
+			as = '\\'
+		case '\t':
+			as = 't'
+		case '\n':
+			as = 'n'
+		case '\r':
+			as = 'r'
+		default:
+			continue
+		}
+		out = append(append(out, cell[start:i]...), '\\', as)
+		start = i + 1
+	}
+	return append(out, cell[start:]...)
+}
+
+// plain reports whether there is nothing to escape.
+func plain(cell []byte) bool {
+	return bytes.IndexByte(cell, '\\') < 0 && bytes.IndexByte(cell, '\t') < 0 && bytes.IndexByte(cell, '\n') < 0 && bytes.IndexByte(cell, '\r') < 0
+}

@@ -8,6 +8,12 @@ import (
 	"fencerow/sink/sqlsink"
 )
 
+// LoadFrom is from how many rows on they are loaded.
+const LoadFrom = loadFrom
+
+// Loads reports whether a server of this version, with these settings, takes rows by LOAD DATA.
+func Loads(version string, settings [][]string) bool { return loads(version, settings) }
+
 // Dialect is the SQL of MySQL and MariaDB.
 func Dialect() sqlsink.Dialect { return dialect{user: "root", database: "t"} }
 
@@ -16,7 +22,7 @@ func Tables() sqlsink.Tables { return tables{} }
 
 // Open opens a connection.
 func Open(ctx context.Context, config Config, name string) (sqlsink.Session, error) {
-	return open(ctx, config, name)
+	return open(ctx, config, name, new(loading))
 }
 
 // NewWrapped is New with connections that a test gets in between of.

@@ -43,8 +43,11 @@ func configure(config Config) (sqlsink.Config, error) {
 	if err != nil {
 		return sqlsink.Config{}, err
 	}
+	loading := new(loading)
 	return sqlsink.Config{
-		Open:    func(ctx context.Context, name string) (sqlsink.Session, error) { return open(ctx, config, name) },
+		Open: func(ctx context.Context, name string) (sqlsink.Session, error) {
+			return open(ctx, config, name, loading)
+		},
 		Dialect: dialect{user: config.URI.User, database: string(config.URI.Path)}, Tables: tables{}, Layout: config.Layout,
 		Settings: settings,
 		Name:     config.URI.String(),
@@ -87,7 +90,7 @@ func namesDatabase(rename, database string) bool {
 }
 
 // open connects to the first host that takes writes.
-func open(ctx context.Context, config Config, name string) (sqlsink.Session, error) {
+func open(ctx context.Context, config Config, name string, loading *loading) (sqlsink.Session, error) {
 	var faults []error
 	for _, host := range config.URI.Hosts {
 		where, err := target(config, host, name)
@@ -95,7 +98,7 @@ func open(ctx context.Context, config Config, name string) (sqlsink.Session, err
 			return nil, err
 		}
 		limited, cancel := context.WithTimeout(ctx, mydial.ConnectMax)
-		session, err := connect(limited, where)
+		session, err := connect(limited, where, loading)
 		cancel()
 		if err == nil && len(config.URI.Hosts) > 1 {
 			err = session.writable(ctx)

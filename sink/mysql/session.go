@@ -47,12 +47,15 @@ type session struct {
 	backend string
 	message int  // how many bytes of statements go in one message
 	open    bool // a transaction is
+	loads   bool // the server takes rows by LOAD DATA
+	loading *loading
+	unfit   map[string]bool // statements of LOAD DATA that did not store what they were given
 }
 
 var _ sqlsink.Session = (*session)(nil)
 
 // connect makes a session. Its name is a lock that it holds.
-func connect(ctx context.Context, config *driverpkg.Config) (*session, error) {
+func connect(ctx context.Context, config *driverpkg.Config, loading *loading) (*session, error) {
 	connector, err := driverpkg.NewConnector(config)
 	if err != nil {
 		return nil, fmt.Errorf("mysql: %w", err)
@@ -65,7 +68,7 @@ func connect(ctx context.Context, config *driverpkg.Config) (*session, error) {
 	if !ok {
 		return nil, errors.Join(errors.New("mysql: the driver's connection is of another kind"), opened.Close())
 	}
-	s := &session{conn: connected}
+	s := &session{conn: connected, loading: loading, unfit: make(map[string]bool)}
 	if err := s.settle(ctx); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
@@ -81,11 +84,12 @@ func (s *session) settle(ctx context.Context) error {
 	s.backend = prefix + hex.EncodeToString(name)
 	told, err := s.Do(ctx, sqlsink.Statement{
 		Text: "SELECT VERSION(), @@max_allowed_packet, GET_LOCK(?, 0)", Args: []any{s.backend}, Rows: true,
-	})
+	}, sqlsink.Statement{Text: "SHOW VARIABLES WHERE Variable_name IN (" + loadSettings + ")", Rows: true})
 	if err != nil {
 		return err
 	}
 	server := told[0].Rows[0]
+	s.loads = loads(server[0], told[1].Rows)
 	packet, err := strconv.Atoi(server[1])
 	if err != nil {
 		return fmt.Errorf("mysql: max_allowed_packet: %w", err)
@@ -117,6 +121,12 @@ func (s *session) Do(ctx context.Context, statements ...sqlsink.Statement) ([]sq
 				return nil, refusal(err, len(out))
 			}
 			out, statements = append(out, result), statements[1:]
+			continue
+		} else if first.Data != nil {
+			if err := s.load(ctx, first, len(out)); err != nil {
+				return nil, err
+			}
+			out, statements = append(out, sqlsink.Result{}), statements[1:]
 			continue
 		}
 		n := together(statements, s.message)
@@ -180,7 +190,7 @@ func together(statements []sqlsink.Statement, message int) int {
 			}
 		}
 		switch {
-		case statement.Rows, i > 0 && size > message:
+		case statement.Rows, statement.Data != nil, i > 0 && size > message:
 			return i
 		case statement.One:
 			return i + 1

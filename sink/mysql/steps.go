@@ -17,7 +17,7 @@ const (
 
 // Write implements [sqlsink.Tables]. Values stand in the statements as literals: there is nothing to be prepared that is used twice.
 func (x tables) Write(step sqlsink.Step) ([]sqlsink.Statement, error) {
-	s := steps{table: x.Full(step.Table.Name), step: &step}
+	s := &steps{table: x.Full(step.Table.Name), step: &step}
 	var err error
 	if s.columns, err = written(step.Columns); err != nil {
 		return nil, err
@@ -27,6 +27,9 @@ func (x tables) Write(step sqlsink.Step) ([]sqlsink.Statement, error) {
 	}
 	switch step.Kind {
 	case sqlsink.StepInsert:
+		if load, can := s.load(); can {
+			return []sqlsink.Statement{load}, nil
+		}
 		return s.insert("")
 	case sqlsink.StepUpsert:
 		return s.insert(s.over())
@@ -77,19 +80,33 @@ func refusedCell(bound *sqlsink.Bound, err error) error {
 
 var errNull = errors.New("is NULL, which the column does not take")
 
-// append appends the literal of a cell.
-func (f *field) append(dst, cell []byte) ([]byte, error) {
+// valueOf returns what is written for a cell, without marks or escapes; nil is NULL.
+func (f *field) valueOf(cell []byte) ([]byte, error) {
 	if cell == nil {
 		if !f.To.Null { // some types would make the time or a number of it
 			return nil, refusedCell(&f.Bound, errNull)
 		}
-		return append(dst, "NULL"...), nil
+		return nil, nil
 	}
 	value, err := f.value(cell)
 	if err != nil {
 		return nil, refusedCell(&f.Bound, err)
 	}
-	if f.form == formBare {
+	if value == nil {
+		value = []byte{}
+	}
+	return value, nil
+}
+
+// append appends the literal of a cell.
+func (f *field) append(dst, cell []byte) ([]byte, error) {
+	value, err := f.valueOf(cell)
+	switch {
+	case err != nil:
+		return nil, err
+	case value == nil:
+		return append(dst, "NULL"...), nil
+	case f.form == formBare:
 		return append(dst, value...), nil
 	}
 	if f.form == formBytes {

@@ -4,6 +4,7 @@ package mysql_test
 
 import (
 	"errors"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -146,7 +147,7 @@ func text(name string, key int) change.Column {
 	return change.Column{Name: name, Type: "text", Key: key, Null: key == 0}
 }
 
-// Values at the edges of their types come back as they were.
+// Values at the edges of their types come back as they were, in statements and in what is loaded.
 func TestValuesComeBack(t *testing.T) {
 	for _, test := range []struct {
 		kind  change.Kind
@@ -178,24 +179,29 @@ func TestValuesComeBack(t *testing.T) {
 		{change.KindText, "jsonb", []string{`{"a": 12345678901234567890.10}`}, nil},
 		{change.KindBytes, "bytea", []string{`\x`, `\x00ff275c`}, []string{"", "\x00\xff'\\"}},
 	} {
-		t.Run(test.typed, func(t *testing.T) {
-			x := newRows(t, change.Column{Name: "v?`'", Type: test.typed, Kind: test.kind, Null: true}, number("n", 0))
-			require.True(t, mysql.Tables().Holds(x.relation.Columns[0], x.table.Columns[0]), "what is made is held")
-			var rows []sqlsink.StepRow
-			for _, cell := range test.cells {
-				rows = append(rows, row(cell, "1"))
-			}
-			x.write(t, x.step(sqlsink.StepInsert, append(rows, row("NULL", "1"))...))
-			name := mysql.Tables().Column(x.table.Columns[0].Name)
-			full := mysql.Tables().Full(x.table.Name)
-			want := test.want
-			if want == nil {
-				want = test.cells
-			}
-			require.ElementsMatch(t, want, x.strings(t, "SELECT "+name+" FROM "+full+" WHERE "+name+" IS NOT NULL"))
-			x.write(t, x.step(sqlsink.StepDeleteOne, rows...))
-			require.Equal(t, []string{"NULL|1"}, x.rows(t), "each is found again as it was written")
-		})
+		for how, more := range map[string]int{"inserted": 1, "loaded": mysql.LoadFrom} {
+			t.Run(test.typed+" "+how, func(t *testing.T) {
+				x := newRows(t, change.Column{Name: "v?`'", Type: test.typed, Kind: test.kind, Null: true}, number("n", 0))
+				require.True(t, mysql.Tables().Holds(x.relation.Columns[0], x.table.Columns[0]), "what is made is held")
+				var rows []sqlsink.StepRow
+				for _, cell := range test.cells {
+					rows = append(rows, row(cell, "1"))
+				}
+				nulls := slices.Repeat([]sqlsink.StepRow{row("NULL", "1")}, more)
+				x.write(t, x.step(sqlsink.StepInsert, slices.Concat(rows, nulls)...))
+				_, isBytes := strings.CutPrefix(test.typed, "bytea")
+				require.Equal(t, how == "loaded" && !isBytes, x.loaded(t) == 1, "bytes are no text")
+				name := mysql.Tables().Column(x.table.Columns[0].Name)
+				full := mysql.Tables().Full(x.table.Name)
+				want := test.want
+				if want == nil {
+					want = test.cells
+				}
+				require.ElementsMatch(t, want, x.strings(t, "SELECT "+name+" FROM "+full+" WHERE "+name+" IS NOT NULL"))
+				x.write(t, x.step(sqlsink.StepDeleteOne, rows...))
+				require.Equal(t, slices.Repeat([]string{"NULL|1"}, more), x.rows(t), "each is found again as it was written")
+			})
+		}
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgtype"
 
+	"fencerow/change"
 	"fencerow/sink/sqlsink"
 )
 
@@ -78,47 +79,9 @@ func (r *copyReader) fill() {
 			if k > 0 {
 				out = append(out, '\t')
 			}
-			if cell := cells[r.step.Columns[k].At]; cell == nil {
-				out = append(out, '\\', 'N')
-			} else {
-				out = appendEscaped(out, cell)
-			}
+			out = change.AppendCell(out, cells[r.step.Columns[k].At])
 		}
 		out = append(out, '\n')
 	}
 	r.chunk, r.from = out, 0
-}
-
-// plainFrom is how long a cell is at least that is searched for what is to be escaped, which then takes less time than to look at each byte.
-const plainFrom = 24
-
-// appendEscaped appends a cell. Cells have mostly nothing to escape.
-func appendEscaped(out, cell []byte) []byte {
-	if len(cell) >= plainFrom && plain(cell) {
-		return append(out, cell...)
-	}
-	start := 0
-	for i, b := range cell {
-		var as byte
-		switch b {
-		case '\\':
-			as = '\\'
-		case '\t':
-			as = 't'
-		case '\n':
-			as = 'n'
-		case '\r':
-			as = 'r'
-		default:
-			continue
-		}
-		out = append(append(out, cell[start:i]...), '\\', as)
-		start = i + 1
-	}
-	return append(out, cell[start:]...)
-}
-
-// plain reports whether there is nothing to escape.
-func plain(cell []byte) bool {
-	return bytes.IndexByte(cell, '\\') < 0 && bytes.IndexByte(cell, '\t') < 0 && bytes.IndexByte(cell, '\n') < 0 && bytes.IndexByte(cell, '\r') < 0
 }
