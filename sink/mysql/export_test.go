@@ -4,12 +4,26 @@ package mysql
 
 import (
 	"context"
+	"testing"
 
 	"fencerow/sink/sqlsink"
 )
 
 // LoadFrom is from how many rows on they are loaded.
 const LoadFrom = loadFrom
+
+// LostMax is how many connections in a row may be lost in it.
+const LostMax = lostMax
+
+// Opener opens the connections of one sink.
+func Opener(t testing.TB, config Config) func(context.Context, string) (sqlsink.Session, error) {
+	t.Helper()
+	inner, err := configure(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return inner.Open
+}
 
 // Loads reports whether a server of this version, with these settings, takes rows by LOAD DATA.
 func Loads(version string, settings [][]string) bool { return loads(version, settings) }

@@ -22,11 +22,15 @@ const (
 	loadChunkBytes = 16 << 10
 	// unfitMax bounds the tables that a connection remembers as those whose rows don't go in by LOAD DATA.
 	unfitMax = 256
+	// lostMax is how many connections in a row may be lost in LOAD DATA until nothing is loaded any more.
+	lostMax = 3
 )
 
 // loading is what the connections of one sink know of LOAD DATA. Who stands between us and the server may end a connection for it, so
 // that it would be tried for ever.
-type loading struct{ off atomic.Bool }
+type loading struct{ lost atomic.Int32 } // connections in a row
+
+func (l *loading) off() bool { return l.lost.Load() >= lostMax }
 
 // settings of a server that LOAD DATA depends on.
 const loadSettings = "'local_infile', 'wsrep_on'"
@@ -122,7 +126,7 @@ const loadpoint = "fencerow_load"
 // load does a statement that reads rows. Of what is wrong with a row the server says no more than that something is, and goes on, with
 // another value or without the row. Then they are taken back, and go in statements of their own, as they do where none are read.
 func (s *session) load(ctx context.Context, statement sqlsink.Statement, at int) error {
-	if s.open && s.loads && !s.loading.off.Load() && !s.unfit[statement.Text] {
+	if s.open && s.loads && !s.loading.off() && !s.unfit[statement.Text] {
 		exact, err := s.loaded(ctx, statement)
 		if exact || err != nil {
 			return err
@@ -156,6 +160,7 @@ func (s *session) loaded(ctx context.Context, statement sqlsink.Statement) (exac
 		if err != nil {
 			return false, refusal(err, 0)
 		}
+		s.loading.lost.Store(0)
 		if told.Rows[0][0] == "0" {
 			return true, nil
 		}
@@ -165,7 +170,7 @@ func (s *session) loaded(ctx context.Context, statement sqlsink.Statement) (exac
 			err = failed
 		}
 		if _, answered := errors.AsType[*driverpkg.MySQLError](err); !answered && ctx.Err() == nil {
-			s.loading.off.Store(true)
+			s.loading.lost.Add(1)
 		}
 		return false, fmt.Errorf("LOAD DATA: %w", refusal(err, 0))
 	}

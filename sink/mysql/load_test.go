@@ -3,6 +3,7 @@
 package mysql_test
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -11,14 +12,21 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"fencerow/sink"
 	"fencerow/sink/mysql"
 	"fencerow/sink/sqlsink"
+	"fencerow/sink/sqlsink/sqltest"
 )
 
 // loaded returns how many statements of LOAD DATA the server did for this connection.
 func (x *rowsTarget) loaded(t testing.TB) int {
 	t.Helper()
-	results, err := x.session.Do(t.Context(), sqlsink.Statement{Text: "SHOW SESSION STATUS LIKE 'Com_load'", Rows: true})
+	return loadedBy(t, x.session)
+}
+
+func loadedBy(t testing.TB, session sqlsink.Session) int {
+	t.Helper()
+	results, err := session.Do(t.Context(), sqlsink.Statement{Text: "SHOW SESSION STATUS LIKE 'Com_load'", Rows: true})
 	require.NoError(t, err)
 	n, err := strconv.Atoi(results[0].Rows[0][1])
 	require.NoError(t, err)
@@ -145,5 +153,41 @@ func TestNothingIsLoadedOutsideOfATransaction(t *testing.T) {
 	_, err = x.session.Do(t.Context(), do...)
 	require.NoError(t, err)
 	require.Zero(t, x.loaded(t))
+	require.Len(t, x.rows(t), mysql.LoadFrom)
+}
+
+// Whatever is lost while rows are loaded, none of them is stored, and connections that are lost again and again load no more.
+func TestAConnectionIsLostWhileRowsAreLoaded(t *testing.T) {
+	x := newRows(t, number("id", 1), text("v", 0), number("n", 0))
+	proxy := sqltest.NewProxy(t, server.Host)
+	open := mysql.Opener(t, x.config(t, sink.Identity{}, sqltest.Way{Host: proxy.Host()}))
+	do, err := mysql.Tables().Write(x.step(sqlsink.StepInsert, numbered(0)...))
+	require.NoError(t, err)
+	cuts := []int{30, 1000, 3000} // of about 4,000 bytes: in the statement, and in its rows
+	require.Len(t, cuts, mysql.LostMax)
+	for try := range len(cuts) + 1 {
+		session, err := open(t.Context(), "rows")
+		require.NoError(t, err)
+		_, err = session.Do(t.Context(), sqlsink.Statement{Text: "BEGIN"})
+		require.NoError(t, err)
+		if try < len(cuts) {
+			proxy.CutAfter(sqltest.ToServer, cuts[try])
+		}
+		_, err = session.Do(t.Context(), do...)
+		if try < len(cuts) {
+			require.True(t, proxy.WasCut())
+			require.Error(t, err)
+			_, refused := errors.AsType[*sqlsink.Refused](err)
+			require.False(t, refused, "%v", err)
+			require.NoError(t, session.Close())
+			proxy.CutAfter(sqltest.ToServer, -1)
+			require.Empty(t, x.rows(t))
+			continue
+		}
+		require.NoError(t, err)
+		require.Zero(t, loadedBy(t, session))
+		require.NoError(t, session.Commit(t.Context()))
+		require.NoError(t, session.Close())
+	}
 	require.Len(t, x.rows(t), mysql.LoadFrom)
 }
