@@ -30,7 +30,18 @@ type Column struct {
 	Null bool
 	// Generated says that the source computes the column from others.
 	Generated bool
+	// Added is what the rows hold that were there when the column was added. No change tells of it.
+	Added Added
 }
+
+// Added is a value in its text form; Known is false where it is NULL, or nobody knows it any more.
+type Added struct {
+	Known bool
+	Text  string
+}
+
+// AddedBytesMax is how long such a value may be: it goes with the relation wherever that goes. A longer one counts as not known.
+const AddedBytesMax = 4 << 10
 
 // Kind is how the text form of a cell is read. The zero value is text, which every value has.
 type Kind uint8

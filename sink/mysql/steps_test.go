@@ -170,7 +170,8 @@ func TestValuesComeBack(t *testing.T) {
 		{change.KindText, "character(5)", []string{"ab   "}, nil},
 		{change.KindText, "date", []string{"0001-01-01", "9999-12-31"}, nil},
 		{
-			change.KindText, "timestamp without time zone", []string{"0001-01-01 00:00:00", "9999-12-31 23:59:59.999999"},
+			change.KindText, "timestamp without time zone",
+			[]string{"0001-01-01 00:00:00", "9999-12-31 23:59:59.999999"},
 			[]string{"0001-01-01 00:00:00.000000", "9999-12-31 23:59:59.999999"},
 		},
 		{change.KindText, "timestamp with time zone", []string{"2024-03-31 02:30:00.1+00"}, []string{"2024-03-31 02:30:00.100000"}},
@@ -332,13 +333,13 @@ func TestClearingPartOfATable(t *testing.T) {
 				rows = append(rows, row(key, strconv.Itoa(i)))
 			}
 			x.write(t, x.step(sqlsink.StepInsert, rows...))
-			clear := x.step(sqlsink.StepClear, row(keys[1], "1"))
+			cleared := x.step(sqlsink.StepClear, row(keys[1], "1"))
 			expression := mysql.Tables().KeyText(column, x.table.Columns[0])
-			clear.Where = sqlsink.Condition{
+			cleared.Where = sqlsink.Condition{
 				Text: expression + " >= ? AND " + expression + " < ?",
 				Args: []any{mysql.Tables().KeyBytes(keys[1]), mysql.Tables().KeyBytes(keys[3])},
 			}
-			x.write(t, clear)
+			x.write(t, cleared)
 			require.Equal(t, []string{"0", "1", "3"}, x.strings(t, "SELECT n FROM "+mysql.Tables().Full(x.table.Name)+" ORDER BY n"))
 		})
 	}

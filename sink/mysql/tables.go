@@ -1,6 +1,7 @@
 package mysql
 
 import (
+	"fmt"
 	"strings"
 
 	"fencerow/change"
@@ -140,6 +141,44 @@ func keyHolds(column *change.Column, target string) bool {
 	return false
 }
 
+// Fills implements [sqlsink.Tables].
+func (tables) Fills(column change.Column) bool {
+	_, err := added(&column)
+	return err == nil
+}
+
+// filled are the definitions of columns, with what the source's rows had in them at once. A value that the type does not hold is left out:
+// no row that has it is ever taken.
+func filled(columns []change.Column, types []string) []string {
+	out := defined(columns, types)
+	for i := range out {
+		if value, err := added(&columns[i]); err == nil {
+			out[i] += value
+		}
+	}
+	return out
+}
+
+// added is what follows the definition of a column that is added; empty if nothing does. In parentheses MySQL takes a constant also for
+// long texts.
+func added(column *change.Column) (string, error) {
+	if !column.Added.Known || column.Key > 0 {
+		return "", nil
+	}
+	one := *column
+	stored := columnTypes([]change.Column{one})[0]
+	fields, err := written([]sqlsink.Bound{{To: sqlsink.TableColumn{Name: one.Name, Type: stored, Null: true}, From: &one}})
+	if err != nil {
+		return "", err
+	}
+	value, err := fields[0].valueOf([]byte(one.Added.Text))
+	if err == nil && fields[0].form == formBytes { // they don't outlive the parsing of it as they are
+		return fmt.Sprintf(" DEFAULT (x'%x')", value), nil
+	}
+	value, err = fields[0].append([]byte(" DEFAULT ("), []byte(one.Added.Text))
+	return string(append(value, ')')), err
+}
+
 // Alter implements [sqlsink.Tables].
 func (x tables) Alter(name sqlsink.TableName, alteration sqlsink.Alteration) string {
 	alter := "ALTER TABLE " + x.Full(name) + " "
@@ -148,13 +187,13 @@ func (x tables) Alter(name sqlsink.TableName, alteration sqlsink.Alteration) str
 	case sqlsink.AlterSchema:
 		return "CREATE DATABASE IF NOT EXISTS " + quote(name.Schema)
 	case sqlsink.AlterCreate:
-		parts := defined(alteration.Columns, types)
+		parts := filled(alteration.Columns, types)
 		if key := primaryKey(alteration.Columns); key != "" {
 			parts = append(parts, key)
 		}
 		return "CREATE TABLE IF NOT EXISTS " + x.Full(name) + " (" + strings.Join(parts, ", ") + ") ENGINE = InnoDB DEFAULT " + unicode
 	case sqlsink.AlterAdd:
-		return alter + "ADD COLUMN " + strings.Join(defined(alteration.Columns, types), ", ADD COLUMN ")
+		return alter + "ADD COLUMN " + strings.Join(filled(alteration.Columns, types), ", ADD COLUMN ")
 	case sqlsink.AlterDrop:
 		return alter + "DROP COLUMN " + quote(alteration.Name)
 	case sqlsink.AlterRename:

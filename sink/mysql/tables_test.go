@@ -5,6 +5,7 @@ package mysql_test
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -204,6 +205,54 @@ func TestATableEvolves(t *testing.T) {
 	require.Equal(t, []string{"added longtext", "id int(11)", "n bigint(20)"}, x.strings(t,
 		"SELECT CONCAT(column_name, ' ', column_type) FROM information_schema.columns WHERE table_schema = DATABASE() AND table_name = 'a' ORDER BY column_name"))
 	require.Equal(t, []string{"1|2|NULL", "2|9000000000|y"}, x.strings(t, "SELECT CONCAT_WS('|', id, n, COALESCE(added, 'NULL')) FROM a ORDER BY id"))
+}
+
+// Rows that are there when a column is added get what the source's had at once, as do those of an older form that come later. What the
+// column's type can't hold is not taken for NULL.
+func TestAColumnIsAddedWithWhatRowsHave(t *testing.T) {
+	x := newTables(t, changefeed.Options{"schema": "evolve"})
+	id := number("id", 1)
+	id.Number = 1
+	columns := []change.Column{id}
+	var values []string
+	for i, one := range []struct {
+		typed, added, want string
+		kind               change.Kind
+	}{
+		{"text", `it's \ ?`, `it's \ ?`, change.KindText},
+		{"character varying(9)", "", "", change.KindText},
+		{"numeric(5,2)", "1.50", "1.50", change.KindText},
+		{"boolean", "t", "1", change.KindBool},
+		{"bytea", `\x00ff27`, "\x00\xff'", change.KindBytes},
+		{"timestamp with time zone", "2024-01-01 00:00:00.5+00", "2024-01-01 00:00:00.500000", change.KindText},
+		{"jsonb", `{"a": 1}`, `{"a": 1}`, change.KindText},
+		{"integer[]", "{1,2}", "{1,2}", change.KindText},
+	} {
+		columns = append(columns, change.Column{
+			Name: fmt.Sprintf("c?%d", i), Type: one.typed, Kind: one.kind, Number: i + 2, Null: true, Added: change.Added{Known: true, Text: one.added},
+		})
+		values = append(values, one.want)
+	}
+	old, next := relation("a", id), relation("a", columns...)
+	none := slices.Repeat([]string{"NULL"}, len(values))
+	w := x.claim(t)
+	require.NoError(t, w.Write(t.Context(), x.batch(made(change.OpCreate, old, "1"))))
+	x.at += 10
+	require.NoError(t, w.Write(t.Context(), x.batch(made(change.OpCreate, next, append([]string{"2"}, none...)...))))
+	x.at -= 10
+	late := x.batch(made(change.OpCreate, old, "3"))
+	x.at += 10
+	last := x.batch(made(change.OpCreate, next, append([]string{"4"}, none...)...))
+	last.Changes = append(late.Changes, last.Changes...)
+	require.NoError(t, w.Write(t.Context(), last))
+	for i, want := range values {
+		require.Equal(t, []string{"1" + want, "2NULL", "3" + want, "4NULL"}, x.strings(t, fmt.Sprintf("SELECT CONCAT(id, COALESCE(`c?%d`, 'NULL')) FROM a ORDER BY id", i)))
+	}
+	odd := relation("b", id)
+	require.NoError(t, w.Write(t.Context(), x.batch(made(change.OpCreate, odd, "1"))))
+	nan := change.Column{Name: "n", Type: "double precision", Kind: change.KindFloat, Number: 2, Null: true, Added: change.Added{Known: true, Text: "NaN"}}
+	err := w.Write(t.Context(), x.batch(made(change.OpCreate, relation("b", id, nan), "2", "1.5")))
+	requireFault(t, err, changefeed.CodeRequestInvalid, "column n", "ADD COLUMN")
 }
 
 func TestTablesThatDoNotFit(t *testing.T) {

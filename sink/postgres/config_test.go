@@ -39,4 +39,5 @@ func TestWhatCannotBeASinkIsRefused(t *testing.T) {
 func TestNumbered(t *testing.T) {
 	require.Equal(t, "SELECT $1, $2 FROM t", numbered("SELECT ?, ? FROM t"))
 	require.Equal(t, "SELECT 1", numbered("SELECT 1"))
+	require.Equal(t, `SELECT "a?""?", $1, E'?''\\', $2`, numbered(`SELECT "a?""?", ?, E'?''\\', ?`))
 }

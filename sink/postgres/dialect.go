@@ -160,17 +160,29 @@ func (d dialect) Grants(table string) string {
 		"; to let it create them instead: GRANT CREATE ON DATABASE … TO " + user + " and GRANT CREATE ON SCHEMA public TO " + user
 }
 
-// numbered gives the arguments of a statement the names that PostgreSQL wants. No text of ours has a ? that is none.
+// numbered gives the arguments of a statement the names that PostgreSQL wants. What stands in quotes, where people's names and values may have
+// any character, is left as it is; our texts double a quote in quotes.
 func numbered(text string) string {
-	var out strings.Builder
-	out.Grow(len(text) + strings.Count(text, "?")*4)
-	for n := 1; ; n++ {
-		before, after, found := strings.Cut(text, "?")
-		out.WriteString(before)
-		if !found {
-			return out.String()
-		}
-		out.WriteString("$" + strconv.Itoa(n))
-		text = after
+	if !strings.Contains(text, "?") {
+		return text
 	}
+	out := make([]byte, 0, len(text)+4*strings.Count(text, "?"))
+	n, quote := 0, byte(0)
+	for i := range len(text) {
+		b := text[i]
+		switch {
+		case quote != 0:
+			if b == quote {
+				quote = 0
+			}
+		case b == '\'' || b == '"':
+			quote = b
+		case b == '?':
+			n++
+			out = strconv.AppendInt(append(out, '$'), int64(n), 10)
+			continue
+		}
+		out = append(out, b)
+	}
+	return string(out)
 }

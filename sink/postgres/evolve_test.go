@@ -4,6 +4,7 @@ package postgres_test
 
 import (
 	"errors"
+	"fmt"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -89,6 +90,49 @@ func TestATableEvolves(t *testing.T) {
 	require.Contains(t, x.strings(t, "SELECT altered FROM fencerow.tables")[0], `DROP COLUMN "renamed"`)
 }
 
+// Rows that are there when a column is added get what the source's had at once, also those of an older form that come later, be the
+// table made or altered.
+func TestAColumnIsAddedWithWhatRowsHave(t *testing.T) {
+	x := newTables(t, changefeed.Options{"schema": "evolve"})
+	w := x.claim(t, changefeed.Whole(), change.At(1))
+	id := intKey("id?", 1)
+	id.Number = 1
+	added := column("v", "character varying(9)", 2)
+	added.Added = change.Added{Known: true, Text: `it's \ ?`}
+	more := column("l", "integer[]", 3)
+	more.Added = change.Added{Known: true, Text: "{1,2}"}
+	for _, made := range []bool{false, true} {
+		name := fmt.Sprintf("a?%t", made)
+		old, next := relation(name, id), relation(name, id, added, more)
+		f := &x.feed
+		if made { // by a page of a snapshot, which may be ahead
+			f.create(next, "1", "own", "{}")
+			page := f.batch()
+			page.Snapshot, page.Changes[0].Op = true, change.OpRead
+			page.Span.Start, page.Span.End = change.TableSpan("public", name)
+			require.NoError(t, w.Write(t.Context(), page))
+		} else {
+			f.create(old, "1")
+			require.NoError(t, w.Write(t.Context(), f.batch()))
+			f.at += 10
+			f.create(next, "2", "own", null)
+			require.NoError(t, w.Write(t.Context(), f.batch()))
+			require.Equal(t, []string{`(1,"it's \\ ?","{1,2}")`, "(2,own,)"}, x.rows(t, `"`+name+`"`))
+			f.at -= 10
+		}
+		f.create(old, "3")
+		batch := f.batch()
+		f.at += 20
+		f.create(next, "4", null, "{}")
+		last := f.batch()
+		last.Changes = append(batch.Changes, last.Changes...)
+		require.NoError(t, w.Write(t.Context(), last))
+		rows := x.rows(t, `"`+name+`"`)
+		require.Contains(t, rows, `(3,"it's \\ ?","{1,2}")`)
+		require.Contains(t, rows, "(4,,{})")
+	}
+}
+
 // Where values could be lost the changefeed stops also with evolve, says what to run, and goes on when that was done.
 func TestATableStops(t *testing.T) {
 	for _, schema := range []string{"stop", "evolve"} {
@@ -156,7 +200,8 @@ func TestTablesThatDoNotFit(t *testing.T) {
 		words   []string
 	}{
 		"missing": {
-			changefeed.Options{"create_tables": "false"}, "", changefeed.CodeRequestInvalid,
+			changefeed.Options{"create_tables": "false"},
+			"", changefeed.CodeRequestInvalid,
 			[]string{"public.a", `CREATE TABLE "public"."a" ("id" bigint NOT NULL, "n" numeric(10,2), PRIMARY KEY ("id"))`},
 		},
 		"too few columns": {nil, `CREATE TABLE a (id bigint PRIMARY KEY)`, changefeed.CodeRequestInvalid, []string{"column n", "missing", `ADD COLUMN "n" numeric(10,2)`}},

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -100,7 +101,7 @@ func BenchmarkRows(b *testing.B) {
 			for i := range rows {
 				f.create(accounts, strconv.Itoa(round*rows+i), "1", "0", filler)
 			}
-			end := append(start[:len(start):len(start)], fmt.Sprintf("%019d", (round+1)*rows)...)
+			end := append(slices.Clip(start), fmt.Sprintf("%019d", (round+1)*rows)...)
 			page := sink.Batch{Changes: f.changes, Span: changefeed.Span{Start: border, End: end}, To: change.At(9), Snapshot: true}
 			border = end
 			for i := range page.Changes {

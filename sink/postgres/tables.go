@@ -100,6 +100,22 @@ func (tables) TypeOf(column change.Column) string { return column.Type }
 // CommitsDDL implements [sqlsink.Tables].
 func (tables) CommitsDDL() bool { return false }
 
+// Fills implements [sqlsink.Tables]: a type has the same values here.
+func (tables) Fills(change.Column) bool { return true }
+
+// added is what follows the type of a column that the source's rows had something in at once.
+func (tables) added(column change.Column) string {
+	if !column.Added.Known || column.Key > 0 {
+		return ""
+	}
+	return " DEFAULT " + literal(column.Added.Text)
+}
+
+// literal writes a text as a constant, whatever standard_conforming_strings is.
+func literal(text string) string {
+	return "E'" + strings.NewReplacer("'", "''", `\`, `\\`).Replace(text) + "'"
+}
+
 // Alter implements [sqlsink.Tables].
 func (t tables) Alter(name sqlsink.TableName, a sqlsink.Alteration) string {
 	table := "ALTER TABLE " + t.Full(name) + " "
@@ -114,6 +130,7 @@ func (t tables) Alter(name sqlsink.TableName, a sqlsink.Alteration) string {
 			if !c.Null || c.Key > 0 {
 				part += " NOT NULL"
 			}
+			part += t.added(c)
 			parts = append(parts, part)
 		}
 		if key := t.key(a.Columns); key != "" {
@@ -121,7 +138,7 @@ func (t tables) Alter(name sqlsink.TableName, a sqlsink.Alteration) string {
 		}
 		return "CREATE TABLE " + t.Full(name) + " (" + strings.Join(parts, ", ") + ")"
 	case sqlsink.AlterAdd:
-		return table + "ADD COLUMN " + t.Column(a.Columns[0].Name) + " " + t.TypeOf(a.Columns[0])
+		return table + "ADD COLUMN " + t.Column(a.Columns[0].Name) + " " + t.TypeOf(a.Columns[0]) + t.added(a.Columns[0])
 	case sqlsink.AlterDrop:
 		return table + "DROP COLUMN " + column
 	case sqlsink.AlterRename:

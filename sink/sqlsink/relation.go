@@ -22,6 +22,8 @@ type columnRow struct {
 	Key       int    `json:"key,omitempty"`
 	Null      bool   `json:"null,omitempty"`
 	Generated bool   `json:"generated,omitempty"`
+	// Added is what the rows hold that were there when the column was added.
+	Added *string `json:"added,omitempty"`
 }
 
 func encodeRelation(of *change.Relation) (string, error) {
@@ -29,6 +31,9 @@ func encodeRelation(of *change.Relation) (string, error) {
 	for i, c := range of.Columns {
 		row.Columns[i] = columnRow{
 			Name: c.Name, Type: c.Type, Number: c.Number, Kind: uint8(c.Kind), Key: c.Key, Null: c.Null, Generated: c.Generated,
+		}
+		if c.Added.Known {
+			row.Columns[i].Added = &c.Added.Text
 		}
 	}
 	text, err := json.Marshal(row)
@@ -45,9 +50,13 @@ func decodeRelation(text string) (*change.Relation, error) {
 	}
 	out := &change.Relation{Schema: row.Schema, Name: row.Name}
 	for _, c := range row.Columns {
-		out.Columns = append(out.Columns, change.Column{
+		column := change.Column{
 			Name: c.Name, Type: c.Type, Number: c.Number, Kind: change.Kind(c.Kind), Key: c.Key, Null: c.Null, Generated: c.Generated,
-		})
+		}
+		if c.Added != nil {
+			column.Added = change.Added{Known: true, Text: *c.Added}
+		}
+		out.Columns = append(out.Columns, column)
 	}
 	return out, nil
 }

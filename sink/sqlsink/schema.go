@@ -48,7 +48,7 @@ func (t *Table) column(name string) *TableColumn {
 func (c comparison) differences() []difference {
 	renamed, out := c.renames()
 	out = append(c.drops(renamed), out...)
-	for _, column := range c.next.Columns {
+	for i, column := range c.next.Columns {
 		if column.Generated {
 			continue
 		}
@@ -60,11 +60,7 @@ func (c comparison) differences() []difference {
 		}
 		switch {
 		case at == nil || c.dropsAndAdds(column):
-			named.Key, named.Null = 0, true // rows that are there have none
-			out = append(out, difference{
-				Alteration: Alteration{Kind: AlterAdd, Columns: []change.Column{named}},
-				why:        fmt.Sprintf("column %s (%s) is missing", named.Name, column.Type), needed: true, safe: c.last != nil && column.Key == 0,
-			})
+			out = append(out, c.adds(i, named))
 		case at.Generated:
 		case !c.dialect.Holds(column, *at):
 			out = append(out, c.widens(named, *at))
@@ -76,6 +72,21 @@ func (c comparison) differences() []difference {
 		}
 	}
 	return append(append(out, c.required(renamed)...), c.keyed()...)
+}
+
+// adds makes a column, with what the source's rows had in it at once if it is new there too: of those that are there nothing else tells, nor
+// of those of an older form that are still to come.
+func (c comparison) adds(i int, named change.Column) difference {
+	isNew := c.last != nil && c.before(i) == nil
+	if !isNew {
+		named.Added = change.Added{}
+	}
+	named.Key, named.Null = 0, true
+	return difference{
+		Alteration: Alteration{Kind: AlterAdd, Columns: []change.Column{named}},
+		why:        fmt.Sprintf("column %s (%s) is missing", named.Name, named.Type), needed: true,
+		safe: c.last != nil && c.next.Columns[i].Key == 0 && c.dialect.Fills(named),
+	}
 }
 
 // widens gives a column the type of the source's, which is safe if it then holds all that it does now.

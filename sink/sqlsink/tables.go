@@ -117,6 +117,8 @@ type Tables interface {
 	TypeOf(column change.Column) string
 	// Holds reports whether a column of the target can take every value of the source's.
 	Holds(column change.Column, target TableColumn) bool
+	// Fills reports whether a column that is added can be given what the rows that are there hold of it.
+	Fills(column change.Column) bool
 	// Alter returns the statement of one alteration.
 	Alter(name TableName, alteration Alteration) string
 	// CommitsDDL reports whether a statement that makes or alters a table commits by itself, and what came before it.
@@ -136,7 +138,7 @@ type AlterationKind uint8
 const (
 	AlterSchema AlterationKind = iota + 1 // create the schema, if it is not there
 	AlterCreate                           // create the table with Columns
-	AlterAdd                              // add Columns
+	AlterAdd                              // add Columns, with what they hold where a row has no value of its own
 	AlterDrop                             // drop column Name
 	AlterRename                           // rename column Name to Columns[0].Name
 	AlterType                             // give column Name the type of Columns[0]

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+
+	"fencerow/change"
 )
 
 // listed is a table that could be followed.
@@ -103,7 +105,7 @@ func describe(ctx context.Context, c *connection, oids ...uint32) (map[uint32]*c
 		out[uint32(answer.number(i, 0))] = table
 	}
 	answer, err = c.query(ctx, `SELECT attrelid, attnum, attname, atttypid, coalesce(format_type(nullif(atttypid, 0), atttypmod), ''),
-		NOT attnotnull, attgenerated <> '', attisdropped, atttypmod
+		NOT attnotnull, attgenerated <> '', attisdropped, atttypmod, (attmissingval::text::text[])[1]
 		FROM pg_attribute WHERE attrelid = ANY ($1::oid[]) AND attnum > 0 ORDER BY attrelid, attnum`, array)
 	if err != nil {
 		return nil, fmt.Errorf("describe tables: %w", err)
@@ -113,9 +115,17 @@ func describe(ctx context.Context, c *connection, oids ...uint32) (map[uint32]*c
 			table.columns = append(table.columns, catalogColumn{
 				number: int(answer.number(i, 1)), name: answer.text(i, 2), typeOID: uint32(answer.number(i, 3)), typeName: answer.text(i, 4),
 				null: answer.bool(i, 5), generated: answer.bool(i, 6), dropped: answer.bool(i, 7),
-				modifier: int32(answer.number(i, 8)),
+				modifier: int32(answer.number(i, 8)), added: addedOf(answer[i][9]),
 			})
 		}
 	}
 	return out, nil
+}
+
+// addedOf is what the rows of a table hold in a column that was added later, as long as the table was not written anew.
+func addedOf(missing []byte) change.Added {
+	if missing == nil || len(missing) > change.AddedBytesMax {
+		return change.Added{}
+	}
+	return change.Added{Known: true, Text: string(missing)}
 }

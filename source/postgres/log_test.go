@@ -111,3 +111,32 @@ func TestDropLeavesNothing(t *testing.T) {
 	require.Equal(t, "0", w.text(`SELECT count(*)::text FROM pg_publication`))
 	require.ErrorContains(t, w.refused(log), "source.slot_lost")
 }
+
+// What rows have at once in a column that is added is known, as long as the catalog knows it.
+func TestAColumnThatIsAddedSaysWhatRowsHave(t *testing.T) {
+	w := newWorld(t)
+	w.exec(`CREATE TABLE a (id int PRIMARY KEY)`)
+	w.exec(`INSERT INTO a VALUES (1)`)
+	log := w.follow(w.open(way{}))
+	w.exec(`ALTER TABLE a ADD n numeric(5,2) NOT NULL DEFAULT 1.5, ADD t text DEFAULT E'it''s {a,"b"}\\\n', ADD e text DEFAULT '', ADD l int[] DEFAULT '{1,2}',
+		ADD b bytea DEFAULT '\x00ff', ADD none text, ADD made timestamptz DEFAULT now(), ADD long text DEFAULT repeat('x', 5000)`)
+	w.exec(`INSERT INTO a (id) VALUES (2)`)
+	made := w.text(`SELECT made::text FROM a WHERE id = 1`)
+	known := func(text string) change.Added { return change.Added{Known: true, Text: text} }
+	var got []change.Added
+	for _, column := range w.take(log, 1)[0].After.(*change.Tuple).Of.Columns {
+		got = append(got, column.Added)
+	}
+	require.Equal(t, []change.Added{{}, known("1.50"), known("it's {a,\"b\"}\\\n"), known(""), known("{1,2}"), known(`\x00ff`), {}, known(made), {}}, got)
+	w.exec(`ALTER TABLE a ADD rewritten float DEFAULT random()`)
+	w.exec(`INSERT INTO a (id) VALUES (4)`)
+	for _, column := range w.take(log, 1)[0].After.(*change.Tuple).Of.Columns {
+		require.Equal(t, change.Added{}, column.Added, "the rows are written anew, each with its own value: %s", column.Name)
+	}
+	w.exec(`ALTER TABLE a ADD again int DEFAULT 1`)
+	w.exec(`VACUUM FULL a`)
+	w.exec(`INSERT INTO a (id) VALUES (3)`)
+	for _, column := range w.take(log, 1)[0].After.(*change.Tuple).Of.Columns {
+		require.Equal(t, change.Added{}, column.Added, "who asks later can't know it: %s", column.Name)
+	}
+}

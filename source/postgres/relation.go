@@ -58,6 +58,7 @@ type catalogColumn struct {
 	null      bool
 	generated bool
 	dropped   bool
+	added     change.Added
 }
 
 // relation is the table as a snapshot of now reads it. Generated columns are not in the log, and so not in it.
@@ -69,7 +70,7 @@ func (t *catalogTable) relation() *change.Relation {
 		}
 		out.Columns = append(out.Columns, change.Column{
 			Name: column.name, Type: column.typeName, Number: column.number, Kind: kindOf(column.typeOID), Null: column.null,
-			Key: slices.Index(t.key, column.number) + 1,
+			Added: column.added, Key: slices.Index(t.key, column.number) + 1,
 		})
 	}
 	return out
@@ -84,7 +85,7 @@ func relationOf(m relationMessage, now *catalogTable, types []string) *change.Re
 	for i, column := range m.columns {
 		c := change.Column{Name: column.name, Type: types[i], Kind: kindOf(column.typeOID), Null: true}
 		if found := matched[i]; found != nil {
-			c.Number, c.Null = found.number, found.null
+			c.Number, c.Null, c.Added = found.number, found.null, found.added
 		}
 		out.Columns[i] = c
 	}

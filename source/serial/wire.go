@@ -116,7 +116,10 @@ func (e *encoder) introduce(row change.Row) error {
 		b = appendText(b, column.Type)
 		b = binary.AppendVarint(b, int64(column.Number))
 		b = binary.AppendVarint(b, int64(column.Key))
-		b = append(b, byte(column.Kind), bits(column.Null, column.Generated))
+		b = append(b, byte(column.Kind), bits(column.Null, column.Generated, column.Added.Known))
+		if column.Added.Known {
+			b = appendText(b, column.Added.Text)
+		}
 	}
 	e.record(b)
 	return nil

@@ -47,7 +47,10 @@ func (d *decoder) relation(r *cursor) {
 		column.Number, column.Key = int(r.varint()), int(r.varint())
 		column.Kind = change.Kind(r.byte())
 		flags := r.byte()
-		column.Null, column.Generated = flags&1 != 0, flags&2 != 0
+		column.Null, column.Generated, column.Added.Known = flags&1 != 0, flags&2 != 0, flags&4 != 0
+		if column.Added.Known {
+			column.Added.Text = r.text()
+		}
 	}
 	if r.err == nil {
 		d.relations, d.names = append(d.relations, relation), append(d.names, relation.String())

@@ -72,7 +72,10 @@ func sample(random *rand.Rand, relations []*change.Relation) Message {
 func sampleRelations() []*change.Relation {
 	return []*change.Relation{
 		{Schema: "public", Name: "a", Columns: []change.Column{
-			{Name: "id", Type: "bigint", Number: 1, Kind: change.KindInt, Key: 1}, {Name: "v", Type: "numeric(10,2)", Number: -3, Null: true, Generated: true},
+			{Name: "id", Type: "bigint", Number: 1, Kind: change.KindInt, Key: 1},
+			{Name: "v", Type: "numeric(10,2)", Number: -3, Null: true, Generated: true},
+			{Name: "w", Type: "text", Number: 4, Added: change.Added{Known: true, Text: "it's"}},
+			{Name: "x", Type: "text", Added: change.Added{Known: true}},
 		}},
 		{Schema: "public", Name: "empty", Columns: []change.Column{}},
 		{Schema: "ünïcode", Name: "b", Columns: []change.Column{{Name: "x", Type: "bytea", Kind: change.KindBytes}}},
