@@ -4,9 +4,9 @@ package postgres_test
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
-	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/require"
