@@ -194,6 +194,7 @@ func TestSecondNodeOfTheSameName(t *testing.T) {
 // Sources and sinks that can't be reached make no hang and no failure: a state with the reason and the time of the next
 // try, and they heal when the target comes up.
 func TestUnreachableSourceAndSink(t *testing.T) {
+	t.Parallel() // it waits for the most part
 	source := startEtcd(t, "source")
 	c := startNodes(t, startEtcd(t, "control"), 2)
 	via := c.all[0].url()
@@ -236,6 +237,7 @@ func TestUnreachableSourceAndSink(t *testing.T) {
 
 // Another name of the same etcd is seen when it is reached, although nothing answered when the changefeed was created.
 func TestLoopThatShowsOnlyLater(t *testing.T) {
+	t.Parallel() // it waits for the most part
 	late := freeAddr(t)
 	alias := aliasOf(t, late)
 	c := startNodes(t, startEtcd(t, "control"), 1)

@@ -12,6 +12,7 @@ import (
 // Records that don't parse: the changefeed that they are about shows `failed` with the key, all others go on, and once
 // somebody has mended the record it recovers, with nothing lost.
 func TestRecordsThatDoNotParse(t *testing.T) {
+	t.Parallel() // it waits for the most part
 	w := newWorld(t, 200)
 	via := w.all[0].url()
 	for kind, damage := range map[string]string{"specs": `{"uid":`, "status": `[]`, "epochs": `{"uid":"another","epoch":"seven"}`} {

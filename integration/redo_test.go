@@ -128,6 +128,7 @@ func (w *redoWorld) requireCut(target *member, log []judge.Put, at int64) {
 // The source is lost while the spans of the target stand at different positions: the log brings it to one, however often
 // that is killed; an empty target too; and the changefeed's nodes do no harm, whether they live or come back.
 func TestRedoAfterTheLossOfTheSource(t *testing.T) {
+	t.Parallel() // it waits for the most part
 	w := newRedoWorld(t)
 	w.flows(w.target, 400)
 	must(t, "check", "--server", w.all[0].url())
@@ -233,6 +234,7 @@ func (w *redoWorld) killApply(target *member) {
 
 // A changefeed that was only paused goes on from where the log was applied to.
 func TestRedoWhileTheSourceLives(t *testing.T) {
+	t.Parallel() // it waits for the most part
 	w := newRedoWorld(t, "sync_point_interval=1s")
 	w.flows(w.target, 300)
 	eventually(t, "sync points are in the log, and then in the target", func() error {

@@ -52,6 +52,7 @@ func (r *restorable) answers() {
 // The disaster drill of docs/operations.md: the etcd of the records is lost and restored from a backup that is older
 // than the sinks. The fence holds, the check names it and the cure, and the cure works.
 func TestRecordsRestoredFromAnOldBackup(t *testing.T) {
+	t.Parallel() // it waits for the most part
 	control, data := startRestorable(t, "records"), startEtcd(t, "data")
 	c := startNodes(t, control.member, 1)
 	node := c.all[0]
