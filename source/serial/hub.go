@@ -103,7 +103,7 @@ func (h *Hub) Run(ctx context.Context) error {
 	}
 }
 
-// gather waits for subscriptions, and a little for more of them; false if ctx ended.
+// gather waits for subscriptions, and a little for more of them, unless one has everything; false if ctx ended.
 func (h *Hub) gather(ctx context.Context) bool {
 	for h.count() == 0 {
 		select {
@@ -116,7 +116,7 @@ func (h *Hub) gather(ctx context.Context) bool {
 	defer most.Stop()
 	quiet := time.NewTimer(gatherQuiet)
 	defer quiet.Stop()
-	for {
+	for !h.covered() {
 		select {
 		case <-h.came:
 			quiet.Reset(gatherQuiet)
@@ -128,6 +128,14 @@ func (h *Hub) gather(ctx context.Context) bool {
 			return false
 		}
 	}
+	return true
+}
+
+// covered reports whether a subscription has everything, so that no other is to come.
+func (h *Hub) covered() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return slices.ContainsFunc(h.subs, func(sub *subscription) bool { return sub.portion.whole })
 }
 
 func (h *Hub) count() int {
