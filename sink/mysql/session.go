@@ -96,7 +96,7 @@ func (s *session) settle(ctx context.Context) error {
 	}
 	s.message = min(packet/2, messageMax)
 	settings := "SET SESSION innodb_lock_wait_timeout = " + seconds(lockMax) + ", lock_wait_timeout = " + seconds(lockMax) +
-		", transaction_isolation = 'READ-COMMITTED', autocommit = 1" +
+		", transaction_isolation = 'READ-COMMITTED', autocommit = 1, sql_notes = 1" + // notes tell of what is loaded as something else
 		", time_zone = '+00:00', sql_mode = '" + strict + "'"
 	if strings.Contains(server[0], "MariaDB") {
 		settings = strings.Replace(settings, "transaction_isolation", "tx_isolation", 1)
