@@ -79,7 +79,7 @@ func BenchmarkCatchUp(b *testing.B) {
 				total += len(event.Changes)
 				events++
 				if event.To.Position >= head {
-					b.Logf("%d events, peak %d KiB", events, r.(*reader).room.peak>>10)
+					b.Logf("%d events, peak %d KiB", events, peakOf(r)>>10)
 					return total
 				}
 			}
