@@ -74,6 +74,10 @@ func TestAStrangerOnTheSlotIsLeftAlone(t *testing.T) {
 	s.Hasten(0, time.Second)
 	above, err := s.Prepare(w.ctx, false)
 	require.NoError(t, err)
+	active := func() string {
+		return w.text(`SELECT active::text FROM pg_replication_slots WHERE slot_name = $1`, s.SlotName())
+	}
+	defer w.eventually("the server has noticed that the stranger is gone", func() bool { return active() == "false" }) // or it can't be dropped
 	config, err := pgconn.ParseConfig(w.server.Postgres(w.database) + "&replication=database&application_name=stranger")
 	require.NoError(t, err)
 	stranger, err := pgconn.ConnectConfig(w.ctx, config)
@@ -86,9 +90,7 @@ func TestAStrangerOnTheSlotIsLeftAlone(t *testing.T) {
 		_, _ = stranger.Exec(ctx, `START_REPLICATION SLOT `+s.SlotName()+` LOGICAL 0/0 (proto_version '1', publication_names '`+s.SlotName()+`')`).ReadAll()
 	}()
 	defer func() { cancel(); <-done }()
-	w.eventually("the stranger follows", func() bool {
-		return w.text(`SELECT active::text FROM pg_replication_slots WHERE slot_name = $1`, s.SlotName()) == "true"
-	})
+	w.eventually("the stranger follows", func() bool { return active() == "true" })
 	fault := requireFault(t, w.refused(w.followFrom(s, above)), changefeed.CodeSourceUnreachable)
 	require.Contains(t, fault.Detail, "stranger")
 }
