@@ -9,8 +9,6 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
-
-	"fencerow/integration/lab"
 )
 
 // What CI injects in one run comes to every fault in every phase, wherever the seed begins.
@@ -36,22 +34,6 @@ func TestWhatHadNothingToDoIsNotEffective(t *testing.T) {
 	}}
 	require.Equal(t, 2, r.effective())
 	require.Contains(t, r.String(), "faults injected 4, effective 2")
-}
-
-// A fault that met nothing to do is injected once more, and not for ever, nor are all.
-func TestAFaultIsInjectedOnceMore(t *testing.T) {
-	plans, err := rotation(3, 0, "")
-	require.NoError(t, err)
-	q := &queue{plans: plans, more: 1}
-	c := &cluster{etcd: make([]*lab.Member, 3)} // one that every fault is for
-	var got []plan
-	for p, left := q.next(c); left; p, left = q.next(c) {
-		got = append(got, p)
-		q.again(p)
-	}
-	require.Len(t, got, 4)
-	require.True(t, got[3].again)
-	require.Equal(t, got[0].String(), got[3].String())
 }
 
 // The binary that people run has no failpoints.

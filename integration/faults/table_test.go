@@ -171,7 +171,6 @@ type plan struct {
 	number int
 	fault  fault
 	phase  phase
-	again  bool // it met nothing to do the first time
 }
 
 func (p plan) String() string { return p.fault.name + " " + p.phase.name }
