@@ -48,48 +48,8 @@ type segment struct {
 	of      *change.Relation
 	at      change.Mark // up to its first change
 	entries []entry
-	keys    keyPlaces // where the entry of a key is; of moves the old and the new ones
+	keys    map[string]int // where the entry of a key is; of moves the old and the new ones
 	span    changefeed.Span
-}
-
-// keyPlaces says where the entries of keys are. New rows mostly come in the order of their keys: as long as each is above the one before,
-// and has the next place, it is enough to remember them.
-type keyPlaces struct {
-	rising [][]byte
-	places map[string]int // nil: all of them rose
-}
-
-// find returns the place of a key.
-func (k *keyPlaces) find(key []byte) (place int, found bool) {
-	if k.places == nil {
-		if n := len(k.rising); n == 0 || bytes.Compare(k.rising[n-1], key) < 0 {
-			return 0, false
-		}
-		k.index()
-	}
-	place, found = k.places[string(key)]
-	return place, found
-}
-
-// put notes the place of a key that is new, or has another one now.
-func (k *keyPlaces) put(key []byte, place int) {
-	if n := len(k.rising); k.places == nil && place == n && (n == 0 || bytes.Compare(k.rising[n-1], key) < 0) {
-		k.rising = append(k.rising, key)
-		return
-	}
-	k.index()
-	k.places[string(key)] = place
-}
-
-func (k *keyPlaces) index() {
-	if k.places != nil {
-		return
-	}
-	k.places = make(map[string]int, 2*len(k.rising))
-	for i, key := range k.rising {
-		k.places[string(key)] = i
-	}
-	k.rising = nil
 }
 
 // tableRun is what a batch does to one table of the source.
@@ -201,9 +161,9 @@ func (r *tableRun) add(c *change.Change, row tableRow, at change.Mark) error {
 	case !row.of.Keyed():
 		return r.addKeyless(c, row, at)
 	case row.before == nil || row.after == nil:
-		r.addKeyed(c.Op, c.Key, row, at)
+		r.addKeyed(c.Op, string(c.Key), row, at)
 	case sameKey(row.before, row.after):
-		r.addKeyed(c.Op, r.key(row.after), row, at)
+		r.addKeyed(c.Op, string(r.key(row.after)), row, at)
 	default:
 		r.addMove(row, at)
 	}
@@ -227,6 +187,9 @@ func (r *tableRun) last(kind segmentKind, of *change.Relation, at change.Mark) *
 
 func (r *tableRun) begin(kind segmentKind, of *change.Relation, at change.Mark) *segment {
 	s := &segment{kind: kind, of: of, at: at}
+	if kind == segmentKeys || kind == segmentMoves {
+		s.keys = make(map[string]int)
+	}
 	r.segments = append(r.segments, s)
 	return s
 }
@@ -244,28 +207,27 @@ const entriesLeast = 16
 
 // addMove takes in an update that changes the key.
 func (r *tableRun) addMove(row tableRow, at change.Mark) {
-	from, to := r.key(row.before), r.key(row.after)
+	from, to := string(r.key(row.before)), string(r.key(row.after))
 	s := r.last(segmentMoves, row.of, at)
-	_, knowsFrom := s.keys.find(from)
-	if _, knowsTo := s.keys.find(to); knowsFrom || knowsTo {
+	_, knowsFrom := s.keys[from]
+	if _, knowsTo := s.keys[to]; knowsFrom || knowsTo {
 		s = r.begin(segmentMoves, row.of, at)
 	}
-	s.keys.put(from, len(s.entries))
-	s.keys.put(to, len(s.entries))
+	s.keys[from], s.keys[to] = len(s.entries), len(s.entries)
 	s.entries = append(s.entries, entry{
 		effect: effectPatch, row: StepRow{Cells: row.after.Cells, Old: row.before.Cells}, same: unknown(row.after),
 	})
 }
 
 // addKeyed takes in a change of a row with a key that stays.
-func (r *tableRun) addKeyed(op change.Op, key []byte, row tableRow, at change.Mark) {
+func (r *tableRun) addKeyed(op change.Op, key string, row tableRow, at change.Mark) {
 	s := r.last(segmentKeys, row.of, at)
-	i, found := s.keys.find(key)
+	i, found := s.keys[key]
 	if found && s.entries[i].effect == effectGone && op == change.OpUpdate { // of a row that this batch deleted: it is refused
 		s, found = r.begin(segmentKeys, row.of, at), false
 	}
 	if !found {
-		s.keys.put(key, len(s.entries))
+		s.keys[key] = len(s.entries)
 		s.add(first(op, row))
 		return
 	}

@@ -143,35 +143,3 @@ func TestBorders(t *testing.T) {
 		}
 	}
 }
-
-// Places of keys are those that a map would have, whether keys rise or not, and are found again or not.
-func TestPlacesOfKeys(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		var places keyPlaces
-		want := make(map[string]int)
-		next := 0
-		for i := range rapid.IntRange(0, 60).Draw(t, "keys") {
-			key := fmt.Sprintf("%03d", i)
-			if rapid.IntRange(0, 9).Draw(t, "rises") == 0 {
-				key = fmt.Sprintf("%03d", rapid.IntRange(0, 60).Draw(t, "key"))
-			}
-			place, found := places.find([]byte(key))
-			at, knows := want[key]
-			require.Equal(t, knows, found, key)
-			require.Equal(t, at, place, key)
-			if knows && rapid.Bool().Draw(t, "stays") {
-				continue
-			}
-			places.put([]byte(key), next)
-			want[key] = next
-			if rapid.IntRange(0, 9).Draw(t, "two of one place") != 0 {
-				next++
-			}
-		}
-		for key, at := range want {
-			place, found := places.find([]byte(key))
-			require.True(t, found, key)
-			require.Equal(t, at, place, key)
-		}
-	})
-}
