@@ -10,16 +10,24 @@ import (
 // rows pass without being taken apart. Source of the form: PostgreSQL's documentation, COPY, "Text Format".
 type Lines struct {
 	Of *Relation
-	// Text has a line a row: cells in the relation's order between tabs, NULL as \N, and what would be taken for one of these behind a
-	// backslash. It is read-only.
+	// Text are the rows: of [LinesText] a line each, cells in the relation's order between tabs, NULL as \N, and what would be taken for
+	// one of these behind a backslash. It is read-only.
 	Text []byte
-	// Binary says that Text has the rows in binary form instead, without what comes before the first and after the last. All types are
-	// then of those of [BinaryRows].
-	Binary bool
+	// Form is how the rows stand in Text.
+	Form LinesForm
 	// Count is how many rows there are, and First the Index of the first of them.
 	Count int
 	First uint32
 }
+
+// LinesForm is one of the two forms of COPY.
+type LinesForm uint8
+
+// The forms. All types of [LinesBinary] are of those of [BinaryRows]; what comes before its first row and after its last is left out.
+const (
+	LinesText LinesForm = iota
+	LinesBinary
+)
 
 // linesOverheadBytes is the memory of a Lines beside its text.
 const linesOverheadBytes = 64
@@ -51,7 +59,7 @@ func (l *Lines) Changes(at Position) ([]Change, error) {
 
 // Row takes the first row of a part of the text apart. Cells may share memory with it.
 func (l *Lines) Row(text []byte) (cells [][]byte, rest []byte, err error) {
-	if l.Binary {
+	if l.Form == LinesBinary {
 		return l.Of.binaryCells(text)
 	}
 	line, rest, ended := bytes.Cut(text, newline)

@@ -99,12 +99,12 @@ func TestARowInBinaryFormIsTakenApart(t *testing.T) {
 		{"timestamp with time zone", words(0, 0, 0x0007, 0xa120), "2000-01-01 00:00:00.5+00"},
 		{"timestamp with time zone", words(0x7fff, less, less, less), "infinity"},
 	} {
-		cells, rest, err := (&change.Lines{Of: kinds(c.kind), Binary: true}).Row(append(binaryRow(c.value), 9))
+		cells, rest, err := (&change.Lines{Of: kinds(c.kind), Form: change.LinesBinary}).Row(append(binaryRow(c.value), 9))
 		require.NoError(t, err, "%s %s", c.kind, c.text)
 		require.Equal(t, [][]byte{[]byte(c.text)}, cells, c.kind)
 		require.Equal(t, []byte{9}, rest)
 	}
-	cells, _, err := (&change.Lines{Of: kinds("integer", "text"), Binary: true}).Row(binaryRow(nil, nil))
+	cells, _, err := (&change.Lines{Of: kinds("integer", "text"), Form: change.LinesBinary}).Row(binaryRow(nil, nil))
 	require.NoError(t, err)
 	require.Equal(t, [][]byte{nil, nil}, cells)
 }
@@ -126,7 +126,7 @@ func TestWhatIsNoRowInBinaryFormIsRefused(t *testing.T) {
 		"jsonb":           {kinds("jsonb"), binaryRow([]byte("\x02{}"))},
 		"another type":    {kinds("inet"), binaryRow([]byte("1234"))},
 	} {
-		_, err := (&change.Lines{Of: c.of, Binary: true, Text: c.text, Count: 1}).Changes(7)
+		_, err := (&change.Lines{Of: c.of, Form: change.LinesBinary, Text: c.text, Count: 1}).Changes(7)
 		require.ErrorContains(t, err, "public.kinds", name)
 	}
 }
@@ -136,7 +136,7 @@ func FuzzRowsInBinaryForm(f *testing.F) {
 	f.Add(binaryRow(words(0, 7), words(1, 0, 0, 2, 5), []byte("a"), words(0, 0, 0, 1), []byte("\x01{}")))
 	f.Add(binaryRow(nil, words(1, 0xfff0, 0, 0xffff, 5), nil, nil, nil))
 	f.Fuzz(func(t *testing.T, text []byte) {
-		changes, err := (&change.Lines{Of: of, Binary: true, Text: text, Count: 1}).Changes(7)
+		changes, err := (&change.Lines{Of: of, Form: change.LinesBinary, Text: text, Count: 1}).Changes(7)
 		if err == nil {
 			require.Len(t, changes, 1)
 		}

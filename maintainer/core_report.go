@@ -66,8 +66,8 @@ func (c *Core) draft() record.Status {
 	}
 }
 
-// storeStatus writes the status if it is due: a changed state and the first checkpoint soon, other changes once per interval, and an unchanged
-// one once per refresh.
+// storeStatus writes the status if it is due: a changed state and the first checkpoint soon, other changes once per interval, and an
+// unchanged one once per refresh.
 func (c *Core) storeStatus() {
 	c.askAgain(&c.report.reading)
 	r := &c.report

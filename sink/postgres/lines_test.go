@@ -114,7 +114,7 @@ func TestLinesInBinaryForm(t *testing.T) {
 					from = x.key(itoa(i * 200))
 				}
 				page := x.linesPage(from, x.key(itoa((i+1)*200)), 50, numbers(i*200, (i+1)*200)...)
-				page.Lines.Binary, page.Lines.Text = true, nil
+				page.Lines.Form, page.Lines.Text = change.LinesBinary, nil
 				for id := i * 200; id < (i+1)*200; id++ {
 					page.Lines.Text = append(page.Lines.Text, 0, 2, 0, 0, 0, 8)
 					page.Lines.Text = binary.BigEndian.AppendUint64(page.Lines.Text, uint64(id))

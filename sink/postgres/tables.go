@@ -223,7 +223,7 @@ func (t tables) Write(step sqlsink.Step) ([]sqlsink.Statement, error) {
 // bulk writes new rows by COPY.
 func (t tables) bulk(table string, step sqlsink.Step) sqlsink.Statement {
 	out := sqlsink.Statement{Text: "COPY " + table + " (" + t.names(step.Columns, "") + ") FROM STDIN", Data: func() io.Reader { return copied(&step) }}
-	if step.Lines != nil && step.Lines.Binary {
+	if step.Lines != nil && step.Lines.Form == change.LinesBinary {
 		out.Text, out.Head = out.Text+" (FORMAT binary)", change.BinaryHead
 	}
 	return out

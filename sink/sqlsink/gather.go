@@ -122,7 +122,7 @@ func (w *tableWriter) takes(lines *change.Lines) bool {
 	}
 	columns := at.bind(lines.Of, w.sink.config.Settings.Naming).columns
 	for i := range columns {
-		if columns[i].At != i || lines.Binary && !(columns[i].To.Domain == "" && columns[i].From.SameBinary(columns[i].To.Base)) {
+		if columns[i].At != i || lines.Form == change.LinesBinary && !(columns[i].To.Domain == "" && columns[i].From.SameBinary(columns[i].To.Base)) {
 			return false
 		}
 	}

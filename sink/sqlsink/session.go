@@ -20,8 +20,8 @@ type Statement struct {
 	Touches int
 	// Rows says that the statement returns rows.
 	Rows bool
-	// Data returns what a statement of bulk reads, from its beginning: COPY … FROM STDIN, LOAD DATA LOCAL. It is made while the server takes it, in
-	// messages of its own.
+	// Data returns what a statement of bulk reads, from its beginning: COPY … FROM STDIN, LOAD DATA LOCAL. It is made while the server
+	// takes it, in messages of its own.
 	Data func() io.Reader
 	// Apart returns statements that do the same without Data, where not every server takes it; else it is nil.
 	Apart func() ([]Statement, error)

@@ -25,7 +25,7 @@ type lines struct {
 
 	start  []byte // of the part of it that was not given on yet
 	prefix []byte // what all keys begin with
-	binary bool
+	form   change.LinesForm
 	begun  bool // what comes before the rows has come
 	page   *change.Lines
 	last   int    // where the last line begins
@@ -34,14 +34,17 @@ type lines struct {
 
 func newLines(of *part, at change.Position, settings *snapshots, size int, give func(source.Event) error) *lines {
 	l := &lines{part: of, at: at, rowsMax: settings.SnapshotChunk, bytes: size, give: give, start: of.span.Start}
-	l.prefix, l.binary = of.table.span().Start, change.BinaryRows(of.table.relation)
+	l.prefix = of.table.span().Start
+	if change.BinaryRows(of.table.relation) {
+		l.form = change.LinesBinary
+	}
 	l.begin(0)
 	return l
 }
 
 // begin begins a page, with room for as much as the one before it had.
 func (l *lines) begin(room int) {
-	l.page, l.last = &change.Lines{Of: l.part.table.relation, Binary: l.binary, First: l.first, Text: make([]byte, 0, room+room/linesSpare)}, 0
+	l.page, l.last = &change.Lines{Of: l.part.table.relation, Form: l.form, First: l.first, Text: make([]byte, 0, room+room/linesSpare)}, 0
 }
 
 // linesSpare is what part of a page's size the next one may be larger without growing.
@@ -50,7 +53,7 @@ const linesSpare = 16
 // Write implements io.Writer for a line, which is copied. A page that is full is given on before it, since only then its end is known.
 func (l *lines) Write(message []byte) (int, error) {
 	line := message
-	if l.binary {
+	if l.form == change.LinesBinary {
 		var err error
 		if line, err = l.bare(message); err != nil || len(line) == 0 {
 			return len(message), err
@@ -86,9 +89,9 @@ func (l *lines) bare(message []byte) ([]byte, error) {
 	return message, nil
 }
 
-// form is what a statement of COPY says of the form.
-func (l *lines) form() string {
-	if l.binary {
+// formSQL is what a statement of COPY says of the form.
+func (l *lines) formSQL() string {
+	if l.form == change.LinesBinary {
 		return " (FORMAT binary)"
 	}
 	return ""
@@ -131,7 +134,7 @@ func (r *run) copy(ctx context.Context, c *connection, of part, query string) er
 		return err
 	}
 	pages := newLines(&of, r.export.done, r.source, r.bytes, func(page source.Event) error { return r.give(ctx, page) })
-	if _, err := c.conn.CopyTo(ctx, pages, "COPY ("+query+") TO STDOUT"+pages.form()); err != nil {
+	if _, err := c.conn.CopyTo(ctx, pages, "COPY ("+query+") TO STDOUT"+pages.formSQL()); err != nil {
 		return err
 	}
 	return pages.finish()

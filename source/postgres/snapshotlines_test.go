@@ -8,6 +8,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"fencerow/change"
 	"fencerow/changefeed"
 	"fencerow/source"
 	"fencerow/source/postgres"
@@ -101,7 +102,7 @@ func TestSnapshotInBinaryFormIsTheSame(t *testing.T) {
 			require.Equal(t, row, got[key], "%q", key)
 		}
 		for _, event := range events {
-			require.True(t, event.Lines == nil || event.Lines.Binary)
+			require.True(t, event.Lines == nil || event.Lines.Form == change.LinesBinary)
 		}
 	}
 }
