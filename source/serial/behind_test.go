@@ -2,6 +2,8 @@ package serial
 
 import (
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"go.uber.org/zap"
@@ -38,4 +40,16 @@ func TestWhoIsBelowWhatAnEventFollowsIsNotGivenIt(t *testing.T) {
 	late.leave() // it has ended, and nobody has taken it away yet: it holds nothing up
 	require.NoError(t, hub.handOut(t.Context(), &source.Event{Changes: []change.Change{keyed(120, 0, "a")}, To: change.At(120)}))
 	require.Equal(t, change.At(120), level.at())
+}
+
+// Who has everything waits for no other; who has a part waits a little for the rest.
+func TestHowLongTheFirstSubscriptionWaits(t *testing.T) {
+	for whole, want := range map[bool]time.Duration{true: 0, false: gatherQuiet} {
+		synctest.Test(t, func(t *testing.T) {
+			h := &Hub{came: make(chan struct{}), subs: []*subscription{{portion: portion{whole: whole}}}}
+			began := time.Now()
+			require.True(t, h.gather(t.Context()))
+			require.Equal(t, want, time.Since(began))
+		})
+	}
 }
