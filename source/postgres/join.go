@@ -234,29 +234,3 @@ func joining(message []byte) ([][]byte, error) {
 	}
 	return out, nil
 }
-
-// confirmed returns what a message carries if the transaction with this number is the one that added its table to a publication
-// of ours; nil if it isn't.
-func (b *book) confirmed(ctx context.Context, carried [][]byte, xid uint32) ([][]byte, error) {
-	oid := binary.BigEndian.Uint32(carried[0][1:])
-	for _, one := range carried {
-		if binary.BigEndian.Uint32(one[1:]) != oid {
-			return nil, nil
-		}
-	}
-	if err := b.open(ctx); err != nil {
-		return nil, err
-	}
-	answer, err := b.c.query(ctx, `SELECT FROM pg_publication p JOIN pg_publication_rel r ON r.prpubid = p.oid
-		WHERE p.pubname IN ($1, $2) AND r.prrelid = $3::oid AND r.xmin::text = $4`,
-		b.source.slotName(), b.source.appendName(), strconv.FormatUint(uint64(oid), 10), strconv.FormatUint(uint64(xid), 10))
-	if err != nil {
-		return nil, fmt.Errorf("look who wrote a message: %w", err)
-	}
-	if len(answer) == 0 {
-		b.source.logger.Warn("left out rows that a message brings, since it is not of the transaction that added their table",
-			zap.Stringer("source", b.source.server.URI), zap.Uint32("table", oid))
-		return nil, nil
-	}
-	return carried, nil
-}

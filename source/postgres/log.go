@@ -1,7 +1,6 @@
 package postgres
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -319,7 +318,7 @@ func readOne(ctx context.Context, a *assembler, book *book, message []byte) erro
 	if err != nil || described == nil {
 		return err
 	}
-	relation, err := book.read(ctx, *described, a.types)
+	relation, err := book.read(ctx, *described, a.types, a.xid)
 	if err != nil {
 		return err
 	}
@@ -353,44 +352,5 @@ func (l *Log) tell(ctx context.Context, log *stream, confirmed change.Position) 
 		case <-ctx.Done():
 			return ctx.Err()
 		}
-	}
-}
-
-// book reads the catalog when the log tells of a table. It connects when it is first asked.
-type book struct {
-	source *Source
-	c      *connection
-}
-
-func (b *book) open(ctx context.Context) (err error) {
-	if b.c == nil {
-		b.c, err = b.source.connect(ctx)
-	}
-	return err
-}
-
-func (b *book) read(ctx context.Context, m relationMessage, typeNames map[uint32]string) (*change.Relation, error) {
-	if err := b.open(ctx); err != nil {
-		return nil, err
-	}
-	tables, err := describe(ctx, b.c, m.oid)
-	if err != nil {
-		return nil, err
-	}
-	types, err := typesOf(ctx, b.c, m.columns)
-	if err != nil {
-		return nil, err
-	}
-	for i, column := range m.columns {
-		if types[i] == typeGone {
-			types[i] = cmp.Or(typeNames[column.typeOID], typeGone)
-		}
-	}
-	return relationOf(m, tables[m.oid], types), nil
-}
-
-func (b *book) close() {
-	if b.c != nil {
-		b.c.close()
 	}
 }

@@ -26,7 +26,7 @@ const (
 const (
 	codeMissingColumn = "42703"
 	codeMissingSchema = "3F000"
-	codeNoSnapshot    = "22023" // its name says nothing to the server any more
+	codeNoSnapshot    = "22023" // its name says nothing to the server any more; from 16 on it is missing
 )
 
 var (
@@ -119,7 +119,8 @@ func (r *run) part(ctx context.Context, c *connection, of part) error {
 // begin opens a transaction that sees what the snapshot shows.
 func (r *run) begin(ctx context.Context, c *connection) error {
 	err := c.exec(ctx, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT "+quoteText(r.export.name))
-	if codeOf(err) == codeNoSnapshot || codeOf(err) == codeNotReady {
+	switch codeOf(err) {
+	case codeNoSnapshot, codeMissing, codeNotReady:
 		return fmt.Errorf("%w: %w", errSnapshotLost, err)
 	}
 	return err

@@ -4,6 +4,7 @@ package postgres_test
 
 import (
 	"math/rand/v2"
+	"slices"
 	"strconv"
 	"testing"
 
@@ -140,8 +141,13 @@ func TestATableThatIsRenamedWhileItsRowsAreStreamed(t *testing.T) {
 	require.NoError(t, err)
 	changes := w.until(w.followFrom(w.open(way{epoch: 8}), above), end)
 	require.Len(t, changes, 3002)
-	require.Equal(t, []string{"after.a", "before.a", "before.a", "after.a"},
-		[]string{changes[0].Table, changes[1].Table, changes[3000].Table, changes[3001].Table})
+	require.Equal(t, []string{"after.a", "before.a"}, []string{changes[0].Table, changes[1].Table})
+	// A transaction that goes on hears of the new name at its end, or sooner where the server tells it (from 17.5 and its like on).
+	known := slices.IndexFunc(changes[1:], func(c change.Change) bool { return c.Table == "after.a" })
+	require.Positive(t, known)
+	for _, one := range changes[1+known:] {
+		require.Equal(t, "after.a", one.Table)
+	}
 }
 
 // Whatever is cut where, also within a stream, each change comes once and in order.
