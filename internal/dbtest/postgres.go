@@ -18,7 +18,7 @@ func StartPostgres(settings ...string) (*Server, error) {
 
 // StartPostgresAt is [StartPostgres] on another address of this machine's, for which everybody is trusted.
 func StartPostgresAt(ip string, settings ...string) (*Server, error) {
-	initdb, err := find("initdb", "postgresql", "/usr/lib/postgresql/*/bin/initdb")
+	initdb, err := findInitdb()
 	if err != nil {
 		return nil, err
 	}
@@ -53,6 +53,17 @@ func StartPostgresAt(ip string, settings ...string) (*Server, error) {
 		}
 		return conn.Close(ctx)
 	})
+}
+
+// PostgresPrograms is the variable of the environment that names the folder of the programs of a PostgreSQL to use in place of this
+// machine's.
+const PostgresPrograms = "FENCEROW_POSTGRES"
+
+func findInitdb() (string, error) {
+	if folder := os.Getenv(PostgresPrograms); folder != "" {
+		return filepath.Join(folder, "initdb"), nil
+	}
+	return find("initdb", "postgresql", "/usr/lib/postgresql/*/bin/initdb")
 }
 
 // letIn lets one user in with a certificate only, and everybody else who reaches the server: its address is one of this

@@ -28,6 +28,9 @@ func Opener(t testing.TB, config Config) func(context.Context, string) (sqlsink.
 // Loads reports whether a server of this version, with these settings, takes rows by LOAD DATA.
 func Loads(version string, settings [][]string) bool { return loads(version, settings) }
 
+// Unicode is the charset and collation of texts that are kept apart by their bytes.
+const Unicode = unicode
+
 // Dialect is the SQL of MySQL and MariaDB.
 func Dialect() sqlsink.Dialect { return dialect{user: "root", database: "t"} }
 

@@ -27,7 +27,7 @@ type pairsTarget struct{ *target }
 func newPairs(t testing.TB) *pairsTarget {
 	t.Helper()
 	x := newTarget(t, nil)
-	x.exec(t, "CREATE TABLE data (`key` varchar(700) CHARACTER SET utf8mb4 COLLATE utf8mb4_nopad_bin PRIMARY KEY, value longtext)")
+	x.exec(t, "CREATE TABLE data (`key` varchar(700) "+mysql.Unicode+" PRIMARY KEY, value longtext)")
 	for _, statement := range mysql.Dialect().Setup() {
 		x.exec(t, statement.Text)
 	}
@@ -202,8 +202,8 @@ func TestATableEvolves(t *testing.T) {
 	w := x.claim(t)
 	require.NoError(t, w.Write(t.Context(), x.batch(made(change.OpCreate, first, "1", "2", "x"))))
 	require.NoError(t, w.Write(t.Context(), x.batch(made(change.OpCreate, second, "2", "9000000000", "y"))))
-	require.Equal(t, []string{"added longtext", "id int(11)", "n bigint(20)"}, x.strings(t,
-		"SELECT CONCAT(column_name, ' ', column_type) FROM information_schema.columns WHERE table_schema = DATABASE() AND table_name = 'a' ORDER BY column_name"))
+	require.Equal(t, []string{"added longtext", "id int", "n bigint"}, x.strings(t,
+		"SELECT CONCAT(column_name, ' ', data_type) FROM information_schema.columns WHERE table_schema = DATABASE() AND table_name = 'a' ORDER BY column_name"))
 	require.Equal(t, []string{"1|2|NULL", "2|9000000000|y"}, x.strings(t, "SELECT CONCAT_WS('|', id, n, COALESCE(added, 'NULL')) FROM a ORDER BY id"))
 }
 
@@ -265,8 +265,8 @@ func TestTablesThatDoNotFit(t *testing.T) {
 		"missing":          {changefeed.Options{"create_tables": "false"}, "", []string{"CREATE TABLE IF NOT EXISTS `a`", "PRIMARY KEY (`k`)"}},
 		"a key that folds": {nil, "CREATE TABLE a (k varchar(20) COLLATE utf8mb4_general_ci PRIMARY KEY, n int)", []string{"utf8mb4_general_ci", "MODIFY COLUMN `k` varchar(768)"}},
 		"a key that trims": {nil, "CREATE TABLE a (k varchar(20) COLLATE utf8mb4_bin PRIMARY KEY, n int)", []string{"utf8mb4_bin"}},
-		"too narrow":       {nil, "CREATE TABLE a (k varchar(20) COLLATE utf8mb4_nopad_bin PRIMARY KEY, n smallint)", []string{"column n", "smallint", "MODIFY COLUMN `n` int"}},
-		"no key":           {nil, "CREATE TABLE a (k varchar(20) COLLATE utf8mb4_nopad_bin, n int)", []string{"no primary key", "ADD PRIMARY KEY (`k`)"}},
+		"too narrow":       {nil, "CREATE TABLE a (k varchar(20) " + mysql.Unicode + " PRIMARY KEY, n smallint)", []string{"column n", "smallint", "MODIFY COLUMN `n` int"}},
+		"no key":           {nil, "CREATE TABLE a (k varchar(20) " + mysql.Unicode + ", n int)", []string{"no primary key", "ADD PRIMARY KEY (`k`)"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			x := newTables(t, one.options)
