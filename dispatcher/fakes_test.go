@@ -30,8 +30,9 @@ type fakeSource struct {
 	head     change.Position
 	more     chan struct{} // closed when something comes
 	identity string
-	failing  error // what Identity and Next return
-	taken    int   // changes that readers delivered
+	failing  error           // what Identity and Next return
+	forgot   change.Position // what Next can't deliver any more: everything at or below it
+	taken    int             // changes that readers delivered
 	closed   bool
 	hang     chan struct{} // Close waits for it
 }
@@ -63,6 +64,14 @@ func (s *fakeSource) fail(err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.failing = err
+	s.wake()
+}
+
+// forget has readers find nothing any more at or below a position.
+func (s *fakeSource) forget(upTo change.Position) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.forgot = upTo
 	s.wake()
 }
 
@@ -141,6 +150,9 @@ func (r *fakeReader) next() (event source.Event, found bool, more chan struct{},
 	defer s.mu.Unlock()
 	if s.failing != nil {
 		return event, false, nil, s.failing
+	}
+	if r.at < s.forgot {
+		return event, false, nil, &changefeed.Fault{Code: changefeed.CodeSourceSlotLost, Detail: "has forgotten changes", Permanent: true}
 	}
 	for _, c := range s.log {
 		if c.Position > r.at && r.wants(&c) {

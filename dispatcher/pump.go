@@ -84,6 +84,7 @@ type pump struct {
 	unknown       bool   // the last write's outcome is not known, and no claim has told since
 	obeyed        uint64 // the order of the hold that it obeys
 	apart         bool   // pages are written one by one, since together it failed
+	doubt         *Forgotten
 
 	mu       sync.Mutex // guards what follows
 	progress Progress
@@ -201,9 +202,9 @@ func (p *pump) run(ctx context.Context) {
 			pause.Reset()
 		}
 		failures++
-		fault, over := p.judge(ctx, err, failures)
-		if over {
-			p.end(fault)
+		outcome := p.judge(ctx, a, err, failures)
+		if outcome.Over {
+			p.end(outcome.Fault)
 			p.closing(func() {
 				a.close(p.log)
 				for _, err := range p.links.release() {
@@ -215,20 +216,21 @@ func (p *pump) run(ctx context.Context) {
 			return
 		}
 		p.closing(func() { a.close(p.log) })
-		if failures == 1 && errors.Is(err, fence.ErrUnknown) {
-			continue // the claim tells what became of the write
+		p.doubt = outcome.Doubt
+		if failures == 1 && (errors.Is(err, fence.ErrUnknown) || p.doubt != nil) {
+			continue // the claim tells what became of the write, or whether others have written
 		}
 		p.log.Warn("dispatcher tries again", zap.Int("failures", failures), zap.Error(err))
-		p.publish(atOnce, func(progress *Progress) { progress.Fault = fault })
+		p.publish(atOnce, func(progress *Progress) { progress.Fault = outcome.Fault })
 		p.rest(ctx, pause.NextBackOff())
 	}
 }
 
 // judge says whether the pump is over, and with which fault.
-func (p *pump) judge(ctx context.Context, err error, failures int) (fault *changefeed.Fault, over bool) {
+func (p *pump) judge(ctx context.Context, a *attempt, err error, failures int) Outcome {
 	ended := Attempt{
 		Err: err, Asked: p.revoked.Load() || ctx.Err() != nil || p.stopsNow(), Failures: failures, Retries: p.limits.retries,
-		Code: changefeed.CodeSinkUnreachable,
+		Code: changefeed.CodeSinkUnreachable, Claimed: Pieces{held: a.pieces},
 	}
 	if from, ok := errors.AsType[*originError](err); ok {
 		ended.Code = from.code
@@ -238,7 +240,7 @@ func (p *pump) judge(ctx context.Context, err error, failures int) (fault *chang
 		p.log.Info("shut out by the sink", zap.Error(err))
 		p.fenced = true
 	}
-	return outcome.Fault, outcome.Over
+	return outcome
 }
 
 // end tells the core that the pump has no effect any more.

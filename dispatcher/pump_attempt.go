@@ -111,7 +111,10 @@ func (a *attempt) prepare(ctx context.Context, from source.Source, to sink.Sink)
 	if err := a.identify(ready, from); err != nil {
 		return err
 	}
-	return a.claim(ready, to)
+	if err := a.claim(ready, to); err != nil {
+		return err
+	}
+	return a.doubt.Confirm(Pieces{held: a.pieces})
 }
 
 // watch calls stop when the pump is asked to stop at once, and hear, if there is one, at first and whenever it is asked something. The

@@ -35,6 +35,7 @@ type Attempt struct {
 	Failures int             // in a row, with this one
 	Retries  int             // how many it may make
 	Code     changefeed.Code // of a fault that has none of its own
+	Claimed  Pieces          // as they were at its end; zero if nothing was claimed
 }
 
 // Outcome is what follows from an attempt.
@@ -42,6 +43,7 @@ type Outcome struct {
 	Over   bool
 	Fenced bool // the sink has shut it out, by a newer claim or a raised floor: the owner's record says who goes on
 	Fault  *changefeed.Fault
+	Doubt  *Forgotten // the next attempt confirms it, or goes on
 }
 
 // Outcome tells the outcomes of an attempt apart; nothing else does.
@@ -51,6 +53,9 @@ func (a Attempt) Outcome() Outcome {
 		return Outcome{Over: true}
 	case errors.Is(a.Err, fence.ErrStale):
 		return Outcome{Over: true, Fenced: true}
+	}
+	if doubt := forgottenBy(a.Err, a.Claimed); doubt != nil {
+		return Outcome{Doubt: doubt}
 	}
 	fault := changefeed.AsFault(a.Err, a.Code)
 	return Outcome{Over: fault.Permanent || a.Failures > a.Retries, Fault: fault}

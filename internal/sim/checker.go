@@ -285,7 +285,10 @@ func (c *Checker) status(fact StatusFact) error {
 		return violated(7, "the checkpoint of %v went back from %d to %d", fact.ID, feed.checkpoint, put.Checkpoint)
 	}
 	feed.checkpoint = put.Checkpoint
-	return c.covered(feed, put.Checkpoint)
+	if err := c.covered(feed, put.Checkpoint); err != nil {
+		return err
+	}
+	return c.forgotten(feed, put)
 }
 
 func final(state changefeed.State) bool { return state == changefeed.StateReleased }

@@ -260,6 +260,14 @@ func (c *Checker) covered(feed *feed, checkpoint change.Position) error {
 	return nil
 }
 
+// forgotten: a source that forgets no more than it was let forget has nothing lost, so nobody fails for that.
+func (c *Checker) forgotten(feed *feed, put *record.Status) error {
+	if put.State != changefeed.StateFailed || put.Error == nil || put.Error.Code != changefeed.CodeSourceSlotLost || feed.reopened {
+		return nil
+	}
+	return violated(8, "%v has failed for changes that its source has forgotten, and its sink has: %s", feed.id, put.Error.Message)
+}
+
 // begin: where nothing compares tokens, a write of an older token does not begin after one of a newer token that
 // overlaps.
 func (c *Checker) begin(fact BeginFact) error {

@@ -43,6 +43,7 @@ type pump struct {
 	traffic  dispatcher.Traffic
 	fenced   bool
 	moved    bool
+	doubt    *dispatcher.Forgotten
 
 	writer sink.Writer
 	pieces dispatcher.Pieces
@@ -111,32 +112,36 @@ func (p *pump) run(t *task) {
 			failures, pause = 0, pumpRetryFirst
 		}
 		failures++
-		fault, over := p.judge(err, failures)
-		if over {
-			p.end(fault)
+		outcome := p.judge(err, failures)
+		if outcome.Over {
+			p.end(outcome.Fault)
 			return
 		}
-		if failures == 1 && errors.Is(err, fence.ErrUnknown) {
+		p.doubt = outcome.Doubt
+		if failures == 1 && (errors.Is(err, fence.ErrUnknown) || p.doubt != nil) {
 			continue
 		}
-		p.progress.Fault = fault
+		p.progress.Fault = outcome.Fault
 		p.publish(true)
 		t.sleep(pause)
 		pause = min(2*pause, pumpRetryLongest)
 	}
 }
 
-func (p *pump) judge(err error, failures int) (*changefeed.Fault, bool) {
+func (p *pump) judge(err error, failures int) dispatcher.Outcome {
 	ended := dispatcher.Attempt{
 		Err: err, Asked: errors.Is(err, errStopped) || errors.Is(err, errRevoked) || p.revoked.Load() || p.stopsNow(),
 		Failures: failures, Retries: p.life.world.plan.Retries, Code: changefeed.CodeSinkUnreachable,
+	}
+	if p.writer != nil {
+		ended.Claimed = p.pieces
 	}
 	if errors.Is(err, errOutage) {
 		ended.Code = changefeed.CodeSourceUnreachable
 	}
 	outcome := ended.Outcome()
 	p.fenced = p.fenced || outcome.Fenced
-	return outcome.Fault, outcome.Over
+	return outcome
 }
 
 // end tells the core that the pump has no effect any more.
@@ -193,6 +198,9 @@ func (p *pump) attempt(t *task) error {
 	}
 	p.progress.SourceID = identity
 	if err := p.claim(t); err != nil {
+		return err
+	}
+	if err := p.doubt.Confirm(p.pieces); err != nil {
 		return err
 	}
 	for {
@@ -275,7 +283,7 @@ func (p *pump) copy(t *task) error {
 	t.deadline = 0
 	if err := source.ask(t, func() {
 		if serial(p.start.Spec) {
-			if unread = source.readable(p.start.UID, p.read); unread != nil {
+			if unread = source.readable(p.life, p.start.UID, p.read); unread != nil {
 				return
 			}
 		}

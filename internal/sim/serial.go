@@ -161,15 +161,21 @@ func (r *runner) forget(upTo change.Position) {
 	})
 }
 
-// readable returns why a dispatcher can't be given what is above a position.
-func (s *log) readable(uid changefeed.UID, above change.Position) error {
-	switch k := s.of(uid); {
-	case !k.there || above < k.forgotten:
-		return &changefeed.Fault{Code: changefeed.CodeSourceSlotLost, Permanent: true, Detail: "the source has forgotten what is above " + above.String()}
-	case k.hub == nil || k.hub.ended || !k.hub.served || k.hub.life.dead || k.hub.life.pausedTo > s.world.now:
+// readable returns why a dispatcher of a node can't be given what is above a position. It asks who reads the log, over the nodes' links.
+func (s *log) readable(by *life, uid changefeed.UID, above change.Position) error {
+	k := s.of(uid)
+	if k.hub == nil || k.hub.ended || !k.hub.served || k.hub.life.dead || k.hub.life.pausedTo > s.world.now || s.world.apart(by, k.hub.life) {
 		return errNoHub
 	}
+	if !k.there || above < k.forgotten {
+		return &changefeed.Fault{Code: changefeed.CodeSourceSlotLost, Permanent: true, Detail: "the source has forgotten what is above " + above.String()}
+	}
 	return nil
+}
+
+// apart reports whether two nodes have no connection now.
+func (w *World) apart(a, b *life) bool {
+	return a.node != b.node && (w.link(a.node.index, b.node.index).cut(w) || w.link(b.node.index, a.node.index).cut(w))
 }
 
 // keptForNobody holds what the source still keeps against the changefeeds that there are. It would keep it for ever.

@@ -303,37 +303,6 @@ func TestSpanBelowWhatIsKeptIsAFault(t *testing.T) {
 	require.Len(t, event.Changes, 2)
 }
 
-// A dispatcher that was cut off subscribes from where it once was. Others have claimed its span and gone on meanwhile, and what they
-// wrote is stored and forgotten: that is for the sink to tell it, at the next claim, and no fault of the source.
-func TestAReaderThatComesBackTooLateIsToClaimAnew(t *testing.T) {
-	table := newTable(t)
-	begin := table.Head()
-	first := table.write(1)
-	c := newCluster(t, "a", "b")
-	_, stop := c.own("a", 1, table.Database, begin)
-	read := func(from change.Position) source.Reader {
-		reader, err := c.nodes["b"].NewSource(table.Open(0), feed).Read(t.Context(), source.Request{Pieces: pieces(changefeed.Whole(), change.At(from))})
-		require.NoError(t, err)
-		t.Cleanup(func() { _ = reader.Close() })
-		return reader
-	}
-	late := read(begin)
-	event, err := late.Next(t.Context())
-	require.NoError(t, err)
-	require.Equal(t, change.At(first), event.To)
-	stop()
-	table.write(2)
-	stored := table.write(3)
-	c.own("a", 2, table.Database, stored)
-	_, err = late.Next(t.Context())
-	require.Error(t, err)
-	_, isFault := errors.AsType[*changefeed.Fault](err)
-	require.False(t, isFault, "%v", err)
-
-	_, err = read(first).Next(t.Context()) // what the sink says is so
-	require.Equal(t, changefeed.CodeSourceSlotLost, changefeed.AsFault(err, "").Code)
-}
-
 // Faults of the log reach dispatchers as they are; what time may heal is tried again first.
 func TestFaultsOfTheLogReachDispatchers(t *testing.T) {
 	table := newTable(t)

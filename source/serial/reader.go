@@ -53,7 +53,6 @@ type reader struct {
 	spent   int       // credit that was not given back yet
 	pause   *backoff.ExponentialBackOff
 	failed  error // for good
-	count   int   // of subscriptions that were opened
 
 	waits  atomic.Pointer[string] // what it waits for, for people
 	opened atomic.Pointer[stream] // the same as stream, for any goroutine
@@ -171,7 +170,6 @@ func (r *reader) subscribe(ctx context.Context) error {
 		return r.rest(ctx, err)
 	}
 	r.stream, r.taken, r.spent = opened, nil, 0
-	r.count++
 	r.due = continuity{next: 1, at: lowest(r.pieces)}
 	r.opened.Store(&opened)
 	return nil
@@ -251,9 +249,6 @@ func (r *reader) Close() error {
 }
 
 var errClosed = errors.New("serial: the reader is closed")
-
-// resumed says that it has subscribed more than once, so that the sink may be further than it is.
-func (r *reader) resumed() bool { return r.count > 1 }
 
 // marks returns how far each part of the span was delivered.
 func (r *reader) marks() []source.Piece { return slices.Clone(r.pieces) }

@@ -65,10 +65,6 @@ var (
 	errDropped = errors.New("serial: the subscription was given up")
 )
 
-// errLate says that a reader which subscribed anew is below what the source still has. Others may have claimed its span while
-// it was cut off, and written what it lacks: the sink knows, and says so at the next claim.
-var errLate = errors.New("the span may have been written by others meanwhile")
-
 // Gap says that a subscription begins below what the source still has.
 type Gap struct {
 	At    change.Mark     // where the subscription begins
@@ -80,7 +76,7 @@ func (g *Gap) Error() string {
 	return fmt.Sprintf("a span is at %v, and the log is kept from %v on", g.At, g.Floor)
 }
 
-// fault is the gap as people are shown it.
+// fault is the gap as people are shown it, unless others have written what is missing: the dispatcher finds that out at the sink.
 func (g *Gap) fault() *changefeed.Fault {
 	return &changefeed.Fault{
 		Code: changefeed.CodeSourceSlotLost, Field: "source", Detail: "has forgotten changes that were not written yet", Err: g,

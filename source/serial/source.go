@@ -142,11 +142,7 @@ func (j *joined) follow(ctx context.Context) error {
 
 // bridge reads anew what is below all that the log still has, if that is wanted.
 func (j *joined) bridge(ctx context.Context, gap *Gap) error {
-	switch {
-	case j.of.feed.OnGap == GapResnapshots:
-	case j.live.resumed():
-		return fmt.Errorf("serial: %w: %w", errLate, gap)
-	default:
+	if j.of.feed.OnGap != GapResnapshots {
 		return gap.fault()
 	}
 	j.pieces = j.live.marks()
