@@ -45,6 +45,14 @@ databases-suites:
 databases-processes:
 	$(GO) test -tags databases -timeout 8m -count=1 ./integration -run TestDatabases
 
+SERVERS ?= /var/tmp/fencerow-servers
+
+.PHONY: newer-databases
+newer-databases: ## the same on servers that are newer than this machine's, which tools/newer-servers fetches: PostgreSQL 17 and 18, and MySQL
+	test -x $(SERVERS)/sid/usr/sbin/mysqld || tools/newer-servers $(SERVERS)
+	FENCEROW_POSTGRES=$(SERVERS)/trixie/usr/lib/postgresql/17/bin $(GO) test -tags databases -p 3 -timeout 8m -count=1 ./source/postgres ./sink/postgres ./verify/verifypostgres
+	FENCEROW_POSTGRES=$(SERVERS)/sid/usr/lib/postgresql/18/bin FENCEROW_MYSQLD=$(SERVERS)/sid/usr/sbin/mysqld $(MAKE) --no-print-directory databases
+
 .PHONY: database-faults
 database-faults: ## pgbench copied to a PostgreSQL and a MariaDB by three nodes that are killed, stopped and cut off; FAULTS=30
 	$(GO) test -tags databases -timeout 60m -count=1 -v ./integration/databases -faults.n $(or $(FAULTS),30)
