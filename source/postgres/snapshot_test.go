@@ -414,3 +414,18 @@ func TestSnapshotSaysWhatItWaitsFor(t *testing.T) {
 		return d.text(`SELECT count(*)::text FROM pg_replication_slots WHERE database = current_database() AND temporary`) == "0"
 	}, 10*time.Second, 10*time.Millisecond)
 }
+
+// Of several hosts the one that takes writes is used, also for connections that only read.
+func TestASourceOfSeveralHosts(t *testing.T) {
+	w := newWorld(t)
+	w.exec(`CREATE TABLE a (id int PRIMARY KEY); INSERT INTO a VALUES (1), (2)`)
+	s := w.open(way{host: "127.0.0.1:1," + w.server.Host})
+	log := w.follow(s)
+	var rows int
+	for _, event := range all(t, s, changefeed.Whole()) {
+		rows += event.Rows()
+	}
+	require.Equal(t, 2, rows)
+	w.exec(`INSERT INTO a VALUES (3)`)
+	w.take(log, 1)
+}

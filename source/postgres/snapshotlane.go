@@ -41,7 +41,7 @@ var (
 func (s *snapshots) lane(ctx context.Context) (*connection, error) {
 	return s.open(ctx, map[string]string{
 		"statement_timeout": "0", "idle_in_transaction_session_timeout": "0", "lock_timeout": milliseconds(lockMax),
-		"row_security": "off", "default_transaction_read_only": "on",
+		"row_security": "off",
 	})
 }
 
