@@ -50,9 +50,9 @@ func (s *Source) hindrance(detail, cure string, err error) *changefeed.Fault {
 }
 
 // replaced is for a server that is not what it was.
-func (s *Source) replaced(identity string) error {
+func (s *Source) replaced(identity, before string) error {
 	return s.refusal(changefeed.CodeSourceReplaced,
-		fmt.Sprintf("is server and timeline %s, and %s was read before", identity, s.config.Identity),
+		fmt.Sprintf("is server and timeline %s, and %s was read before", identity, before),
 		"point the source at the server that was read before; after a standby was promoted or a backup was restored, remove the changefeed "+
 			"and create it anew with --start snapshot, since what was read last may be missing there")
 }

@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -27,7 +28,7 @@ type Config struct {
 	Epoch      fence.Epoch
 	// UID names slot and publications.
 	UID string
-	// Identity is what [Source.Identity] returned before, once it was stored. Empty takes any.
+	// Identity is what [Source.Identity] returned before, once it was stored. Empty takes any at first, and then only that.
 	Identity string
 	// Confirm returns nil if the record, read now, still names this epoch and its owner. It is asked before something is made
 	// or somebody else's connection is ended. Nil where the epoch is 0.
@@ -52,10 +53,11 @@ type patience struct {
 	request  time.Duration // for one request
 	retry    time.Duration // a log that loses the server comes back by itself for as long
 	takeover time.Duration // an older reader's connection may take as long to end
+	answer   time.Duration // for one statement, however long the server may take over it
 }
 
 func patienceDefault() patience {
-	return patience{request: 5 * time.Second, retry: 5 * time.Second, takeover: 5 * time.Second}
+	return patience{request: 5 * time.Second, retry: 5 * time.Second, takeover: 5 * time.Second, answer: statementMax + 5*time.Second}
 }
 
 // statementMax bounds what the server does for one statement, also when we are gone.
@@ -73,6 +75,8 @@ type Source struct {
 	mu     sync.Mutex
 	admin  *connection // for questions; nil until it is needed
 	closed bool
+
+	read atomic.Pointer[string] // the identity of what was read; nil before anything is
 }
 
 // New makes a source. It connects when it is first used.
@@ -87,6 +91,9 @@ func New(config Config) (*Source, error) {
 	s := &Source{
 		settings: parsed, patience: patienceDefault(), config: config, logger: config.Logger,
 		server: pgdial.Server{URI: config.URI, Options: config.Options, Field: "source"},
+	}
+	if config.Identity != "" {
+		s.read.Store(&config.Identity)
 	}
 	s.snapshots = newSnapshots(s)
 	return s, nil
@@ -145,12 +152,15 @@ func identify(ctx context.Context, c *connection) (string, error) {
 
 func identityOf(system, timeline string) string { return system + "/" + timeline }
 
-// same refuses another server than the one that was read before.
+// same refuses another server than the one that was read before, or that was asked first.
 func (s *Source) same(identity string) error {
-	if s.config.Identity == "" || s.config.Identity == identity {
+	if s.read.CompareAndSwap(nil, &identity) {
 		return nil
 	}
-	return s.replaced(identity)
+	if before := *s.read.Load(); before != identity {
+		return s.replaced(identity, before)
+	}
+	return nil
 }
 
 // Head returns the position up to which everything that the server has committed durably lies: a commit that is not written

@@ -21,15 +21,15 @@ const (
 // Proxy passes bytes on, until it is told to cut: after so many more bytes of one direction everything is cut. It ends with the test.
 type Proxy struct {
 	listener net.Listener
-	server   string
 
-	mu    sync.Mutex // guards what follows
-	armed bool
-	at    Direction
-	left  int
-	cut   bool
-	conns []net.Conn
-	lost  map[net.Conn]bool // what is read from them goes nowhere
+	mu     sync.Mutex // guards what follows
+	server string
+	armed  bool
+	at     Direction
+	left   int
+	cut    bool
+	conns  []net.Conn
+	lost   map[net.Conn]bool // what is read from them goes nowhere
 }
 
 // NewProxy starts a proxy before a server.
@@ -45,7 +45,7 @@ func NewProxy(t testing.TB, server string) *Proxy {
 			if err != nil {
 				return
 			}
-			server, err := net.Dial("tcp", p.server)
+			server, err := net.Dial("tcp", p.before())
 			if err != nil {
 				_ = client.Close()
 				continue
@@ -63,6 +63,25 @@ func NewProxy(t testing.TB, server string) *Proxy {
 		group.Wait()
 	})
 	return p
+}
+
+// before returns which server it is before.
+func (p *Proxy) before() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.server
+}
+
+// Move has another server in the place of this one, as after a failover: connections are ended.
+func (p *Proxy) Move(server string) {
+	p.mu.Lock()
+	p.server = server
+	conns := p.conns
+	p.conns = nil
+	p.mu.Unlock()
+	for _, conn := range conns {
+		_ = conn.Close()
+	}
 }
 
 // Host is where the proxy listens.
