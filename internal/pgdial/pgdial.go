@@ -19,6 +19,11 @@ import (
 // connectMax bounds one attempt to connect to one host.
 const connectMax = 5 * time.Second
 
+// keepAlive finds a link that was lost without a word within half a minute, where a connection waits for an answer that may take long.
+var keepAlive = net.KeepAliveConfig{ //nolint:gochecknoglobals // read only
+	Enable: true, Idle: 10 * time.Second, Interval: 5 * time.Second, Count: 4,
+}
+
 // Server is a PostgreSQL as a spec names it.
 type Server struct {
 	URI     endpoint.URI
@@ -66,6 +71,7 @@ func (s Server) Config() (*pgconn.Config, error) {
 	}
 	out.User, out.Password, out.Database = s.URI.User, password, string(s.URI.Path)
 	out.ConnectTimeout = connectMax
+	out.DialFunc = (&net.Dialer{KeepAliveConfig: keepAlive}).DialContext
 	out.Fallbacks, out.SSLNegotiation, out.KerberosSrvName, out.KerberosSpn = nil, "", "", ""
 	for i, host := range s.URI.Hosts {
 		fallback, err := hostOf(host, secure)

@@ -66,7 +66,10 @@ func epochOf(name string) (uint64, bool) {
 }
 
 // connection is a connection for statements. It is used by one goroutine.
-type connection struct{ conn *pgconn.PgConn }
+type connection struct {
+	conn   *pgconn.PgConn
+	within time.Duration // each statement is answered, or the connection is lost; 0: nobody knows how long one takes
+}
 
 // connect opens a connection for statements. The secrets are resolved now.
 func (s *Source) connect(ctx context.Context) (*connection, error) {
@@ -74,7 +77,7 @@ func (s *Source) connect(ctx context.Context) (*connection, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &connection{conn: conn}, nil
+	return &connection{conn: conn, within: s.patience.answer}, nil
 }
 
 func milliseconds(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) }
@@ -111,6 +114,8 @@ func (c *connection) query(ctx context.Context, text string, args ...string) (ro
 	for i, arg := range args {
 		values[i] = []byte(arg)
 	}
+	ctx, cancel := c.bound(ctx)
+	defer cancel()
 	result := c.conn.ExecParams(ctx, text, values, nil, nil, nil).Read()
 	if result.Err != nil {
 		return nil, result.Err
@@ -120,8 +125,18 @@ func (c *connection) query(ctx context.Context, text string, args ...string) (ro
 
 // exec runs statements without arguments, as one transaction where they don't say otherwise.
 func (c *connection) exec(ctx context.Context, text string) error {
+	ctx, cancel := c.bound(ctx)
+	defer cancel()
 	_, err := c.conn.Exec(ctx, text).ReadAll()
 	return err
+}
+
+// bound is for one statement. The server ends one that takes too long, but a link that is lost without a word tells nobody.
+func (c *connection) bound(ctx context.Context) (context.Context, context.CancelFunc) {
+	if c.within == 0 {
+		return context.WithCancel(ctx)
+	}
+	return context.WithTimeout(ctx, c.within)
 }
 
 // rows are the answer to a statement, as text.

@@ -12,6 +12,19 @@ func (s *Source) Hasten(retry, takeover time.Duration) {
 	s.patience.retry, s.patience.takeover = retry, takeover
 }
 
+// Answered returns what becomes of a statement that is to be answered within some time, if something happens right before it.
+func (s *Source) Answered(ctx context.Context, within time.Duration, before func()) error {
+	s.patience.answer = within
+	c, err := s.connect(ctx)
+	if err != nil {
+		return err
+	}
+	defer c.close()
+	before()
+	_, err = c.query(ctx, "SELECT 1")
+	return err
+}
+
 // SlotName and AppendName are the names of what a source keeps at the server.
 func (s *Source) SlotName() string   { return s.slotName() }
 func (s *Source) AppendName() string { return s.appendName() }

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/stretchr/testify/require"
 
@@ -236,6 +237,33 @@ func TestAnotherServerIsNotTheSource(t *testing.T) {
 	requireFault(t, w.refused(w.followFrom(other, above)), changefeed.CodeSourceReplaced)
 }
 
+// Another server comes to answer in the place of the first, before its identity was stored with a checkpoint: a standby that was promoted
+// may have a slot of the same name, and lack what was read.
+func TestAnotherServerInThePlaceOfTheFirstIsNotTheSource(t *testing.T) {
+	own, err := dbtest.StartPostgres("wal_level=logical")
+	require.NoError(t, err)
+	t.Cleanup(own.Close)
+	w := newWorld(t)
+	w.exec(`CREATE TABLE a (id int PRIMARY KEY)`)
+	proxy := sqltest.NewProxy(t, w.server.Host)
+	s := w.open(way{host: proxy.Host()})
+	log := w.follow(s)
+	w.exec(`INSERT INTO a VALUES (1)`)
+	w.take(log, 1)
+
+	for _, do := range [][2]string{
+		{"postgres", `CREATE DATABASE ` + w.database}, {w.database, `SELECT pg_create_logical_replication_slot('` + s.SlotName() + `', 'pgoutput')`},
+	} {
+		conn, err := pgx.Connect(w.ctx, own.Postgres(do[0]))
+		require.NoError(t, err)
+		_, err = conn.Exec(w.ctx, do[1])
+		require.NoError(t, err)
+		require.NoError(t, conn.Close(w.ctx))
+	}
+	proxy.Move(own.Host)
+	require.True(t, requireFault(t, w.refused(log), changefeed.CodeSourceReplaced).Permanent)
+}
+
 // Whatever is cut where, each change comes once and in order.
 func TestCutConnectionsLoseAndRepeatNothing(t *testing.T) {
 	w := newWorld(t)
@@ -282,6 +310,16 @@ func TestLinkThatIsSilentlyLostIsNoticed(t *testing.T) {
 	proxy.Lose()
 	w.exec(`INSERT INTO a VALUES (2)`)
 	w.take(log, 1)
+}
+
+// So is one that is lost while a statement waits for its answer.
+func TestAStatementOnALinkThatIsLostEnds(t *testing.T) {
+	w := newWorld(t)
+	proxy := sqltest.NewProxy(t, w.server.Host)
+	s := w.open(way{host: proxy.Host()})
+	require.NoError(t, s.Answered(w.ctx, caseMax, func() {}))
+	require.ErrorIs(t, s.Answered(w.ctx, 100*time.Millisecond, proxy.Lose), context.DeadlineExceeded)
+	require.NoError(t, w.ctx.Err())
 }
 
 // A server stops although what it sent is not confirmed.
