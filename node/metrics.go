@@ -62,23 +62,33 @@ func (m *metrics) watchSpool(used func() int64) error {
 
 // watchRetained shows what sources keep.
 func (m *metrics) watchRetained(retained func() map[changefeed.ID]int64) error {
-	return m.registry.Register(&retainedBytes{retained: retained, described: prometheus.NewDesc("cdc_source_retained_bytes",
-		"Bytes of its log that the source keeps for the changefeed. Growing: the checkpoint stands still. Alert well before the source's disk is full.",
-		[]string{"namespace", "changefeed"}, nil)})
+	return m.watchEach(retained, "cdc_source_retained_bytes",
+		"Bytes of its log that the source keeps for the changefeed. Growing: the checkpoint stands still. Alert well before the source's disk is full.")
 }
 
-// retainedBytes is a gauge that is read when it is gathered.
-type retainedBytes struct {
-	retained  func() map[changefeed.ID]int64
+// watchStreamed shows what is kept of transactions in progress.
+func (m *metrics) watchStreamed(streamed func() map[changefeed.ID]int64) error {
+	return m.watchEach(streamed, "cdc_source_streamed_bytes",
+		"Bytes of transactions in progress that the source has sent already, on the disk of the owner until they commit.")
+}
+
+// watchEach shows a number of bytes for each changefeed.
+func (m *metrics) watchEach(bytes func() map[changefeed.ID]int64, name, help string) error {
+	return m.registry.Register(&bytesEach{bytes: bytes, described: prometheus.NewDesc(name, help, []string{"namespace", "changefeed"}, nil)})
+}
+
+// bytesEach is a gauge that is read when it is gathered.
+type bytesEach struct {
+	bytes     func() map[changefeed.ID]int64
 	described *prometheus.Desc
 }
 
 // Describe implements [prometheus.Collector].
-func (r *retainedBytes) Describe(to chan<- *prometheus.Desc) { to <- r.described }
+func (b *bytesEach) Describe(to chan<- *prometheus.Desc) { to <- b.described }
 
 // Collect implements [prometheus.Collector].
-func (r *retainedBytes) Collect(to chan<- prometheus.Metric) {
-	for id, bytes := range r.retained() {
-		to <- prometheus.MustNewConstMetric(r.described, prometheus.GaugeValue, float64(bytes), id.Namespace, id.Name)
+func (b *bytesEach) Collect(to chan<- prometheus.Metric) {
+	for id, bytes := range b.bytes() {
+		to <- prometheus.MustNewConstMetric(b.described, prometheus.GaugeValue, float64(bytes), id.Namespace, id.Name)
 	}
 }

@@ -53,6 +53,7 @@ func registered(t *testing.T) map[string]metric {
 	require.NoError(t, m.watchSession(func() float64 { return 0 }))
 	require.NoError(t, m.watchSpool(func() int64 { return 0 }))
 	require.NoError(t, m.watchRetained(func() map[changefeed.ID]int64 { return nil }))
+	require.NoError(t, m.watchStreamed(func() map[changefeed.ID]int64 { return nil }))
 	gathered := kinds(t, registry)
 	out := map[string]metric{}
 	for _, collector := range registry.collectors {
@@ -85,7 +86,7 @@ func kinds(t *testing.T, from prometheus.Gatherer) map[string]string {
 
 func kindOfLabelled(collector prometheus.Collector) string {
 	switch collector.(type) {
-	case *prometheus.GaugeVec, *retainedBytes:
+	case *prometheus.GaugeVec, *bytesEach:
 		return "gauge"
 	case *prometheus.CounterVec:
 		return "counter"

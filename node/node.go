@@ -127,7 +127,18 @@ func (p *process) start(ctx context.Context, level zap.AtomicLevel) (*httpServer
 	if err := p.metrics.watchRetained(p.retained); err != nil {
 		return nil, errors.Join(fmt.Errorf("node: %w", err), server.close())
 	}
+	if err := p.metrics.watchStreamed(p.streamed); err != nil {
+		return nil, errors.Join(fmt.Errorf("node: %w", err), server.close())
+	}
 	return server, nil
+}
+
+// streamed returns what is kept of transactions in progress for the changefeeds that are owned here.
+func (p *process) streamed() map[changefeed.ID]int64 {
+	if l := p.life.Load(); l != nil {
+		return l.logs.Streamed()
+	}
+	return nil
 }
 
 // retained returns what sources keep for the changefeeds that are owned here.

@@ -117,6 +117,12 @@ type Retaining interface {
 	Retained() (int64, bool)
 }
 
+// Streaming is implemented by logs that keep transactions in progress on the local disk. It may be called by any goroutine.
+type Streaming interface {
+	// Streamed returns how many bytes they take there.
+	Streamed() int64
+}
+
 // Progress of a snapshot, for people.
 type Progress struct {
 	RowsRead  int64

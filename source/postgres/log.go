@@ -46,12 +46,14 @@ type Log struct {
 	received     atomic.Uint64 // up to where the server has sent everything
 	head         atomic.Uint64 // of the server, as far as was heard
 	retained     atomic.Int64  // bytes of its log that it keeps for the slot, and one; 0 before that was heard
+	streamed     atomic.Int64  // bytes of transactions in progress that we keep
 }
 
 var (
 	_ source.Log       = (*Log)(nil)
 	_ source.Hurrying  = (*Log)(nil)
 	_ source.Retaining = (*Log)(nil)
+	_ source.Streaming = (*Log)(nil)
 )
 
 // Follow opens the log above a position.
@@ -122,6 +124,9 @@ func (l *Log) Retained() (int64, bool) {
 	retained := l.retained.Load()
 	return retained - 1, retained > 0
 }
+
+// Streamed returns how many bytes of transactions in progress are on the local disk.
+func (l *Log) Streamed() int64 { return l.streamed.Load() }
 
 // Hurry has the server asked how far it is.
 func (l *Log) Hurry() { signal(l.hurry) }
@@ -245,7 +250,7 @@ func (l *Log) receive(ctx context.Context, log *stream, done *change.Mark) error
 	a := newAssembler(*done)
 	book := &book{source: l.source}
 	defer book.close() //nolint:contextcheck // a goodbye has its own time
-	spool := l.source.newSpool()
+	spool := l.source.newSpool(&l.streamed)
 	defer spool.close()
 	take := func(message []byte) error {
 		err := read(ctx, a, book, message)

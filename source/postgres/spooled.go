@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"sync/atomic"
 
 	"go.uber.org/zap"
 	"golang.org/x/sys/unix"
@@ -50,8 +51,8 @@ var errNotSpooled = errors.New("postgres: a transaction in progress can't be kep
 type spool struct {
 	directory string
 	bytesMax  int64
-	spare     uint64 // bytes of the disk that are left free
-	used      int64
+	spare     uint64               // bytes of the disk that are left free
+	used      *atomic.Int64        // bytes; others read it
 	open      map[uint32]*streamed // by the number of the transaction
 	writer    *bufio.Writer
 	current   *streamed // whose block comes now; nil between blocks
@@ -84,8 +85,8 @@ func (s *Source) protocol() protocol {
 }
 
 // newSpool returns the spool of one connection.
-func (s *Source) newSpool() *spool {
-	return newSpool(s.config.Directory, cmp.Or(s.config.SpoolBytes, streamSpoolMax))
+func (s *Source) newSpool(used *atomic.Int64) *spool {
+	return newSpool(s.config.Directory, cmp.Or(s.config.SpoolBytes, streamSpoolMax), used)
 }
 
 // streamNoMore has the next connections go without what the disk can't hold: the server keeps it then.
@@ -96,9 +97,9 @@ func (l *Log) streamNoMore(err error) {
 		zap.Stringer("source", l.source.server.URI), zap.String("directory", l.source.config.Directory), zap.Error(err))
 }
 
-func newSpool(directory string, bytesMax int64) *spool {
+func newSpool(directory string, bytesMax int64, used *atomic.Int64) *spool {
 	return &spool{
-		directory: directory, bytesMax: bytesMax, spare: streamReserve, open: make(map[uint32]*streamed), newest: make(map[uint32]described),
+		directory: directory, bytesMax: bytesMax, used: used, spare: streamReserve, open: make(map[uint32]*streamed), newest: make(map[uint32]described),
 		writer: bufio.NewWriterSize(nil, streamBufferBytes),
 	}
 }
@@ -113,7 +114,7 @@ func (s *spool) close() {
 
 func (s *spool) forget(t *streamed) {
 	delete(s.open, t.xid)
-	s.used -= t.bytes
+	s.used.Add(-t.bytes)
 	_ = t.file.Close() //nolint:errcheck // it has no name any more, so that is the end of it
 }
 
@@ -237,10 +238,11 @@ func (s *spool) keep(message []byte) error {
 		return fmt.Errorf("%w of kind %q in a block", errMalformed, kind)
 	}
 	size := int64(recordBytes + 1 + len(c.data))
-	if s.used+size > s.bytesMax {
+	if s.used.Load()+size > s.bytesMax {
 		return fmt.Errorf("%w: those in progress take more than %d bytes", errNotSpooled, s.bytesMax)
 	}
-	t.bytes, s.used = t.bytes+size, s.used+size
+	t.bytes += size
+	s.used.Add(size)
 	var record [recordBytes + 1]byte
 	binary.BigEndian.PutUint32(record[:], uint32(1+len(c.data)))
 	binary.BigEndian.PutUint32(record[4:], subxid)

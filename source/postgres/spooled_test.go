@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"sync/atomic"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -55,7 +56,7 @@ func passed(t *testing.T, s *spool, messages ...wire) (out []wire) {
 
 func spoolOf(t *testing.T, bytesMax int64) *spool {
 	t.Helper()
-	s := newSpool(filepath.Join(t.TempDir(), "streamed"), bytesMax)
+	s := newSpool(filepath.Join(t.TempDir(), "streamed"), bytesMax, new(atomic.Int64))
 	t.Cleanup(s.close)
 	return s
 }
@@ -111,7 +112,7 @@ func TestStreamedTransactionsAreGivenOnWhenTheyCommit(t *testing.T) {
 			s := spoolOf(t, streamSpoolMax)
 			require.Equal(t, c.want, passed(t, s, c.messages...))
 			require.Empty(t, s.open)
-			require.Zero(t, s.used)
+			require.Zero(t, s.used.Load())
 		})
 	}
 }
@@ -220,7 +221,7 @@ func TestWhatTheDiskCanNotHoldIsNotSpooled(t *testing.T) {
 	t.Run("no directory", func(t *testing.T) {
 		file := filepath.Join(t.TempDir(), "file")
 		require.NoError(t, os.WriteFile(file, nil, 0o600))
-		s := newSpool(filepath.Join(file, "below"), streamSpoolMax)
+		s := newSpool(filepath.Join(file, "below"), streamSpoolMax, new(atomic.Int64))
 		require.ErrorIs(t, s.take(streamStart(7, 1), nothing), errNotSpooled)
 	})
 	t.Run("a file that can't be written", func(t *testing.T) {
@@ -286,7 +287,7 @@ func FuzzStreams(f *testing.F) {
 	f.Add(join(streamStart(7, 1), wire{kindOrigin}.u64(3).text("there"), within(7, append(wire{kindMessage}, 1).u64(3).text("fencerow").u32(0)), streamStop()))
 	directory := f.TempDir()
 	f.Fuzz(func(t *testing.T, data []byte) {
-		s := newSpool(directory, 1<<16)
+		s := newSpool(directory, 1<<16, new(atomic.Int64))
 		defer s.close()
 		a := newAssembler(change.At(1))
 		for len(data) >= 2 {
@@ -302,7 +303,7 @@ func FuzzStreams(f *testing.F) {
 			for _, one := range s.open {
 				bytes += one.bytes
 			}
-			require.Equal(t, bytes, s.used)
+			require.Equal(t, bytes, s.used.Load())
 			if err != nil {
 				if refused == nil {
 					require.True(t, errors.Is(err, errMalformed) || errors.Is(err, errNotSpooled), err)

@@ -108,6 +108,28 @@ func TestStreamedTransactionsAreWhatWholeOnesAre(t *testing.T) {
 	require.Len(t, w.both(above), 10+3+(3000+3000)+(3000+3000+3000+1+10)+4)
 }
 
+// What is kept of transactions in progress is shown, and gone when they are over.
+func TestWhatIsStreamedIsShown(t *testing.T) {
+	w := newStreamingWorld(t)
+	w.exec(`CREATE TABLE a (id int PRIMARY KEY, v text)`)
+	log := w.follow(w.open(way{}))
+	streaming, ok := log.(source.Streaming)
+	require.True(t, ok)
+	for _, end := range []string{`COMMIT`, `ROLLBACK`} {
+		require.Zero(t, streaming.Streamed())
+		one := w.connect()
+		w.on(one, `BEGIN`, `DELETE FROM a`, fill("a", 1, 3000))
+		w.eventually("something is kept", func() bool { return streaming.Streamed() > 0 })
+		w.on(one, end)
+		w.exec(fill("a", 5000, 5000))
+		head, err := w.open(way{}).Head(w.ctx)
+		require.NoError(t, err)
+		w.until(log, head)
+		require.Zero(t, streaming.Streamed())
+		w.exec(`DELETE FROM a WHERE id = 5000`)
+	}
+}
+
 // Every block of a transaction with a savepoint around each row is cut somewhere within one.
 func TestStreamedSavepointsAreRolledBackEach(t *testing.T) {
 	w := newStreamingWorld(t)

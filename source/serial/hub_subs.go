@@ -85,6 +85,17 @@ func (h *Hub) retained() (int64, bool) {
 	return 0, false
 }
 
+// streamed returns how many bytes of transactions in progress are kept here; false where the source keeps them itself.
+func (h *Hub) streamed() (int64, bool) {
+	h.mu.Lock()
+	open := h.open
+	h.mu.Unlock()
+	if streaming, ok := open.(source.Streaming); ok {
+		return streaming.Streamed(), true
+	}
+	return 0, false
+}
+
 // say tells all dispatchers what the log waits for.
 func (h *Hub) say(note string) {
 	h.mu.Lock()

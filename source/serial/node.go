@@ -115,13 +115,20 @@ func (n *Node) NewHub(config HubConfig) *Hub {
 }
 
 // Retained returns how many bytes of their logs the sources of the changefeeds that are read here keep, of those that say so.
-func (n *Node) Retained() map[changefeed.ID]int64 {
+func (n *Node) Retained() map[changefeed.ID]int64 { return n.eachHub((*Hub).retained) }
+
+// Streamed returns how many bytes of transactions in progress are kept on this node's disk for the changefeeds that are read here, of those
+// whose sources stream them.
+func (n *Node) Streamed() map[changefeed.ID]int64 { return n.eachHub((*Hub).streamed) }
+
+// eachHub asks the hubs that are read here, and leaves out those that have no answer.
+func (n *Node) eachHub(ask func(*Hub) (int64, bool)) map[changefeed.ID]int64 {
 	n.mu.Lock()
 	hubs := slices.Collect(maps.Values(n.hubs))
 	n.mu.Unlock()
 	out := make(map[changefeed.ID]int64, len(hubs))
 	for _, hub := range hubs {
-		if bytes, known := hub.retained(); known {
+		if bytes, known := ask(hub); known {
 			out[hub.config.Changefeed] = bytes
 		}
 	}
