@@ -141,6 +141,8 @@ func page(of changefeed.Span, at change.Position, changes ...Written) WriteFact 
 func TestTheCheckerRefusesBadHistories(t *testing.T) {
 	t.Parallel()
 	left, right := span("", "m"), changefeed.Span{Start: []byte("s/m"), End: keySpace.End}
+	forgot := testStatus(20, "n1", 12)
+	forgot.Put.State, forgot.Put.Error = changefeed.StateFailed, &record.Error{Code: changefeed.CodeSourceSlotLost}
 	released := testStatus(20, "n1", 12)
 	released.Put.State = changefeed.StateReleased
 	otherTerm, otherUID, otherSpec := testEpoch(21, "n2"), testEpoch(21, "n2"), testEpoch(21, "n2")
@@ -252,6 +254,7 @@ func TestTheCheckerRefusesBadHistories(t *testing.T) {
 		"a sync point of nobody":           {9, claimed(), []Fact{SyncFact{UID: "uid-7", At: 12}}},
 		"a sync point in a snapshot":       {9, append(snapshotted(), page(left, 12, put("k", 11))), []Fact{synced(12)}},
 		"a checkpoint that goes back":      {7, claimed(), []Fact{testStatus(20, "n1", 11)}},
+		"a failure for what is not lost":   {8, claimed(), []Fact{forgot}},
 		"a checkpoint lost by a new owner": {7, claimed(), []Fact{testEpoch(21, "n2"), CommitFact{}, testStatus(21, "n2", 0)}},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -13,21 +13,20 @@ import (
 	"fencerow/internal/dbtest"
 )
 
-// withoutStandby is a database on a server whose commits wait for a standby that is not there; only those of the world's own connection
-// don't. Until it is let go, others do not see what the log has already.
-func withoutStandby(t *testing.T) (w *world, letGo func()) {
+// unsynchronized is a database on a server of its own, for tests in which commits wait for a standby that is not there: until they are let
+// go, others do not see what the log has already. Those of the world's own connection never wait.
+func unsynchronized(t *testing.T) *world {
 	t.Helper()
 	own, err := dbtest.StartPostgres("wal_level=logical")
 	require.NoError(t, err)
 	t.Cleanup(own.Close)
-	w = newWorldOn(t, own)
+	w := newWorldOn(t, own)
 	w.exec(`SET synchronous_commit = local`)
 	w.exec(`CREATE TABLE a (id int PRIMARY KEY)`)
-	letGo = func() { w.names("") }
-	return w, letGo
+	return w
 }
 
-// names says which standbys commits wait for.
+// names says which standby commits wait for; "" is none.
 func (w *world) names(standbys string) {
 	w.Helper()
 	w.exec(`ALTER SYSTEM SET synchronous_standby_names = '` + standbys + `'`)
@@ -46,20 +45,20 @@ func (w *world) looked() {
 
 // The rows of a table that joins are in the log before anybody else sees that it joined: none is left out.
 func TestRowsOfATableThatJoinsBeforeOthersSeeIt(t *testing.T) {
-	w, letGo := withoutStandby(t)
+	w := unsynchronized(t)
 	log := w.follow(w.open(way{}))
 	w.exec(`INSERT INTO a VALUES (1)`)
 	w.take(log, 1)
 	w.names("nobody")
 	w.exec(`CREATE TABLE b (id int PRIMARY KEY); INSERT INTO b VALUES (2)`)
 	w.looked()
-	letGo()
+	w.names("")
 	require.Equal(t, []string{"0 create public.b:0000000000000000002 after(id=2)"}, lines(w.take(log, 1)))
 }
 
 // A transaction alters a table and writes to it: what the rows are like is read when it can be seen.
 func TestATableThatIsAlteredBeforeOthersSeeIt(t *testing.T) {
-	w, letGo := withoutStandby(t)
+	w := unsynchronized(t)
 	log := w.follow(w.open(way{}))
 	w.exec(`INSERT INTO a VALUES (1)`)
 	w.take(log, 1)
@@ -72,7 +71,7 @@ func TestATableThatIsAlteredBeforeOthersSeeIt(t *testing.T) {
 		committed <- err
 	}()
 	w.looked()
-	letGo()
+	w.names("")
 	changes := w.take(log, 1)
 	require.NoError(t, <-committed)
 	require.NoError(t, other.Close(w.ctx))

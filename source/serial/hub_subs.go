@@ -64,22 +64,23 @@ func (h *Hub) Acknowledge(stored change.Position) {
 	}
 }
 
+// reads returns the log that is open, nil if none is.
+func (h *Hub) reads() source.Log {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.open
+}
+
 // hurry asks a source without changes to say soon how far it is.
 func (h *Hub) hurry() {
-	h.mu.Lock()
-	open := h.open
-	h.mu.Unlock()
-	if hurrying, ok := open.(source.Hurrying); ok {
+	if hurrying, ok := h.reads().(source.Hurrying); ok {
 		hurrying.Hurry()
 	}
 }
 
 // retained returns how many bytes the source keeps until they are acknowledged; false where it does not say.
 func (h *Hub) retained() (int64, bool) {
-	h.mu.Lock()
-	open := h.open
-	h.mu.Unlock()
-	if retaining, ok := open.(source.Retaining); ok {
+	if retaining, ok := h.reads().(source.Retaining); ok {
 		return retaining.Retained()
 	}
 	return 0, false
@@ -87,10 +88,7 @@ func (h *Hub) retained() (int64, bool) {
 
 // streamed returns how many bytes of transactions in progress are kept here; false where the source keeps them itself.
 func (h *Hub) streamed() (int64, bool) {
-	h.mu.Lock()
-	open := h.open
-	h.mu.Unlock()
-	if streaming, ok := open.(source.Streaming); ok {
+	if streaming, ok := h.reads().(source.Streaming); ok {
 		return streaming.Streamed(), true
 	}
 	return 0, false
