@@ -45,6 +45,7 @@ type attempt struct {
 
 	limit   change.Position // above which nothing is written now; 0: there is none
 	pending []run           // what was read and waits above the limit
+	upTo    change.Position // what is being written reaches there, in one batch or several
 }
 
 // close ends what the attempt opened, in the order reader, writer.

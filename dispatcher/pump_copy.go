@@ -145,6 +145,7 @@ func (a *attempt) writeRun(ctx context.Context, r run, limits sink.Limits) error
 		}
 		whole = apart
 	}
+	a.upTo = whole.To.Position
 	for _, step := range sink.Steps(whole, limits) {
 		batch, last, err := a.trim(step, whole)
 		if err != nil {
@@ -187,8 +188,8 @@ func (a *attempt) trim(step, whole sink.Batch) (batch sink.Batch, last bool, err
 	return CutAt(at, step, whole)
 }
 
-// write hands one batch to the sink and counts it when it is durable. Crash before the count: the sink's pieces know.
-func (a *attempt) write(ctx context.Context, batch sink.Batch, resolved change.Position) error {
+// writeOnce hands one batch to the sink and counts it when it is durable. Crash before the count: the sink's pieces know.
+func (a *attempt) writeOnce(ctx context.Context, batch sink.Batch, resolved change.Position) error {
 	began := a.clock()
 	a.publish(inTurn, func(progress *Progress) {
 		progress.WaitingOn, progress.WaitingSince = waitsForWrite, began

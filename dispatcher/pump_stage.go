@@ -3,7 +3,6 @@ package dispatcher
 import (
 	"context"
 
-	"fencerow/change"
 	"fencerow/sink"
 )
 
@@ -18,10 +17,10 @@ func (a *attempt) stage(ctx context.Context, batch sink.Batch) error {
 		return err
 	}
 	a.waits(waitsForLog)
-	a.publish(inTurn, func(progress *Progress) { progress.Highest = max(progress.Highest, batch.To.Position) })
+	a.publish(inTurn, func(progress *Progress) { progress.Highest = max(progress.Highest, a.upTo) })
 	ready, stop := context.WithCancel(ctx)
 	defer stop()
-	defer a.watchWaiting(ready, stop, batch.To.Position)()
+	defer a.watch(ready, stop, a.hear)()
 	err := staged.Await(ready, batch)
 	switch {
 	case err == nil:
@@ -48,21 +47,16 @@ func (a *attempt) keep(ctx context.Context, staged sink.Staged, batch sink.Batch
 	return nil
 }
 
-// watchWaiting has a stop end the wait, and a barrier heard in it: where it holds below the batch that waits, the owner has to
-// learn of that batch, and raise it; those that the batch waits for would else be held for ever.
-func (a *attempt) watchWaiting(ctx context.Context, stop context.CancelFunc, to change.Position) func() {
-	return a.watch(ctx, stop, func() { a.hear(to) })
-}
-
-// hear takes in where to hold while a batch waits that reaches to a position.
-func (a *attempt) hear(to change.Position) {
+// hear takes in where to hold while a batch waits. Where that is below what is being written, the owner has to learn of it, and raise the
+// barrier; those that the batch waits for would else be held for ever.
+func (a *attempt) hear() {
 	held := a.heldAt()
 	if held.order == a.obeyed {
 		return
 	}
 	a.obeyed, a.limit = held.order, 0
 	if held.at != 0 {
-		a.limit = max(held.at, to)
+		a.limit = max(held.at, a.upTo)
 	}
 	a.publish(atOnce, func(progress *Progress) { progress.Order = held.order })
 }

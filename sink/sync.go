@@ -44,22 +44,22 @@ const SyncPointsMax = 64
 
 // StandsAt returns nil if every part of whole is exactly at the position, and [ErrApart] with the first that is not.
 func (m Map) StandsAt(whole changefeed.Span, at change.Position) error {
-	return m.stands(whole, at, func(mark change.Mark) bool { return mark == change.At(at) })
+	return m.stands(whole, at, func(held Held) bool { return held.Mark == change.At(at) })
 }
 
 // HasReached returns nil if every part of whole is at the position or above, and [ErrApart] with the first that is not.
 func (m Map) HasReached(whole changefeed.Span, at change.Position) error {
-	return m.stands(whole, at, func(mark change.Mark) bool { return !mark.Before(change.At(at)) })
+	return m.stands(whole, at, func(held Held) bool { return !held.Mark.Before(change.At(at)) })
 }
 
-func (m Map) stands(whole changefeed.Span, at change.Position, good func(change.Mark) bool) error {
+func (m Map) stands(whole changefeed.Span, at change.Position, good func(Held) bool) error {
 	if at == 0 {
 		return fmt.Errorf("%w: position 0 is none", ErrApart)
 	}
 	var spans []changefeed.Span
 	for _, piece := range m.Overlapping(whole) {
 		spans = append(spans, piece.Span)
-		if !good(piece.Mark) {
+		if !good(piece) {
 			return fmt.Errorf("%w %d: %v is at %v", ErrApart, at, piece.Span, piece.Mark)
 		}
 	}

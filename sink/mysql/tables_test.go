@@ -282,3 +282,19 @@ func TestTablesThatDoNotFit(t *testing.T) {
 	requireFault(t, x.claim(t).Write(t.Context(), x.batch(made(change.OpCreate, a, "k", "1"), made(change.OpCreate, two, "1"))),
 		changefeed.CodeRequestInvalid, "two tables", "options.rename")
 }
+
+func TestASchemaChangeIsABarrier(t *testing.T) {
+	var x *tablesTarget
+	sqltest.RunBarrier(t, sqltest.BarrierTarget{
+		Type: "character varying(9)",
+		Open: func(t testing.TB, options changefeed.Options) sink.Sink {
+			x = newTables(t, options)
+			return x.sink
+		},
+		Columns: func(t testing.TB, table string) []string {
+			return x.strings(t, "SELECT column_name FROM information_schema.columns WHERE table_schema = DATABASE() AND table_name = '"+table+
+				"' ORDER BY column_name")
+		},
+		Strings: func(t testing.TB, query string) []string { return x.strings(t, query) },
+	})
+}

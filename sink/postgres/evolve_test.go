@@ -49,43 +49,40 @@ func (x *tablesTarget) shape(t testing.TB, table string) []string {
 		WHERE attrelid = '`+table+`'::regclass AND attnum > 0 AND NOT attisdropped ORDER BY attname`)
 }
 
-// The target follows the source, in the transaction of the first row of each form; a span that lags is mapped.
+func TestASchemaChangeIsABarrier(t *testing.T) {
+	var x *tablesTarget
+	sqltest.RunBarrier(t, sqltest.BarrierTarget{
+		Type: "text",
+		Open: func(t testing.TB, options changefeed.Options) sink.Sink {
+			x = newTables(t, options)
+			return x.sink
+		},
+		Columns: func(t testing.TB, table string) []string {
+			return x.strings(t, "SELECT column_name FROM information_schema.columns WHERE table_name = '"+table+"' ORDER BY column_name")
+		},
+		Strings: func(t testing.TB, query string) []string { return x.strings(t, query) },
+	})
+}
+
+// The target follows the source, in the transaction of the first row of each form.
 func TestATableEvolves(t *testing.T) {
 	x := newTables(t, changefeed.Options{"schema": "evolve"})
 	first, second, third := forms()
-	start, _ := change.TableSpan("public", "a")
-	border := change.AppendKey(start, first, cells("100"))
-	left := x.claim(t, changefeed.Span{End: border}, change.At(1))
-	right := x.claim(t, changefeed.Span{Start: border}, change.At(1))
+	w := x.claim(t, changefeed.Whole(), change.At(1))
 	f := &x.feed
-	write := func(w sink.Writer, span changefeed.Span) {
-		batch := f.batch()
-		batch.Span = span
-		require.NoError(t, w.Write(t.Context(), batch))
+	write := func() {
+		t.Helper()
+		require.NoError(t, w.Write(t.Context(), f.batch()))
 	}
 	f.create(first, "1", "2", "abc", "gone")
-	write(left, changefeed.Span{End: border})
-	f.create(first, "200", "3", "def", "gone")
-	write(right, changefeed.Span{Start: border})
-	f.at = 100
-	f.create(second, "2", "9000000000", "abcdefghi", "1.50")
-	write(left, changefeed.Span{End: border})
+	write()
+	f.create(first, "2", "3", "old", "gone")
+	f.create(second, "3", "9000000000", "abcdefghi", "1.50") // in one transaction of the source
+	write()
 	require.Equal(t, []string{"a bigint", "d numeric(5,2)", "id bigint", "renamed character varying(9)"}, x.shape(t, "a"))
-
-	// The other writer has lost its connection, and claims again: its rows are still of the first form.
-	f.at = 50
-	f.create(first, "201", "4", "old", "lost")
-	batch := f.batch()
-	batch.Span = changefeed.Span{Start: border}
-	require.Error(t, right.Write(t.Context(), batch))
-	right = x.claim(t, batch.Span, change.At(1))
-	require.NoError(t, right.Write(t.Context(), batch))
-	require.Equal(t, []string{"(1,2,abc,)", "(2,9000000000,abcdefghi,1.50)", "(200,3,def,)", "(201,4,old,)"}, x.rows(t, "a"))
-	require.Equal(t, []string{"a bigint", "d numeric(5,2)", "id bigint", "renamed character varying(9)"}, x.shape(t, "a"))
-
-	f.at = 200
-	f.create(third, "202", "5", "2.00", "{}")
-	write(right, changefeed.Span{Start: border})
+	require.Equal(t, []string{"(1,2,abc,)", "(2,3,old,)", "(3,9000000000,abcdefghi,1.50)"}, x.rows(t, "a"))
+	f.create(third, "4", "5", "2.00", "{}")
+	write()
 	require.Equal(t, []string{"a bigint", "c jsonb", "d numeric(5,2)", "id bigint"}, x.shape(t, "a"))
 	require.Contains(t, x.strings(t, "SELECT altered FROM fencerow.tables")[0], `DROP COLUMN "renamed"`)
 }

@@ -37,6 +37,7 @@ type wanted struct {
 	of     *change.Relation // nil: only that it is emptied
 	at     change.Mark
 	mayOwe bool // it may do without its key
+	leads  bool // the batch has nothing of an earlier position
 }
 
 // settled reports whether rows of this form can be written to the place as it is known.
@@ -311,11 +312,14 @@ func (w *tableWriter) alter(ctx context.Context, want wanted, held *place) ([]st
 		found = slices.DeleteFunc(found, func(d difference) bool { return d.Kind == AlterKey })
 	}
 	do, refused := decide(settings.Schema, found)
+	if !refused && len(do) == 0 {
+		return nil, nil
+	}
+	if err := w.barrier(ctx, want, held); err != nil {
+		return nil, err
+	}
 	if refused {
 		return nil, w.sink.misfit(want.of, held.table.Name, found)
-	}
-	if len(do) == 0 {
-		return nil, nil
 	}
 	var texts []string
 	var statements []Statement
@@ -323,7 +327,7 @@ func (w *tableWriter) alter(ctx context.Context, want wanted, held *place) ([]st
 		texts = append(texts, w.sink.config.Tables.Alter(held.table.Name, d.Alteration))
 		statements = append(statements, exec(texts[len(texts)-1]))
 	}
-	if err := w.endOthers(ctx); err != nil {
+	if err := w.endOthers(ctx, pageFor(want.source, nil).span); err != nil {
 		return nil, err
 	}
 	w.sink.config.Logger.Info("a table of the target is altered as the source was",
@@ -348,28 +352,6 @@ func decide(schema Schema, found []difference) (do []difference, refused bool) {
 		}
 	}
 	return do, false
-}
-
-// endOthers ends the connections of the changefeed's other writers, which know the table as it was: they claim again, which has
-// to wait for the head's lock.
-func (w *tableWriter) endOthers(ctx context.Context) error {
-	results, err := w.session.Do(ctx, w.sink.statements.readClaims(w.head))
-	if err != nil {
-		return err
-	}
-	for _, row := range results[0].Rows {
-		other, err := readClaim(row)
-		if err != nil {
-			return broken("claims", err)
-		}
-		if other.incarnation == w.n || other.backend == "" {
-			continue
-		}
-		if err := w.session.End(ctx, other.backend); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // note registers a table, or what it was brought to.

@@ -118,6 +118,9 @@ func (s *Sink) shown(doing string, err error) error {
 	if err == nil || errors.Is(err, fence.ErrStale) || errors.Is(err, sink.ErrApart) || errors.Is(err, sink.ErrSynced) {
 		return err
 	}
+	if _, waits := errors.AsType[*sink.Barrier](err); waits {
+		return err
+	}
 	return s.failed(doing, err)
 }
 

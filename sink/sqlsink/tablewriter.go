@@ -169,6 +169,7 @@ func (w *tableWriter) unsettled(work *batchWork, way way) []wanted {
 	var out []wanted
 	for _, want := range work.wants {
 		want.mayOwe = w.mayOwe(work, want.source, way)
+		want.leads = work.leads(want.at)
 		at, known := w.places[want.source]
 		if known && at == nil && want.of == nil || at.settled(want) {
 			continue
@@ -176,6 +177,11 @@ func (w *tableWriter) unsettled(work *batchWork, way way) []wanted {
 		out = append(out, want)
 	}
 	return out
+}
+
+// leads reports whether nothing of an earlier position is in the batch.
+func (work *batchWork) leads(at change.Mark) bool {
+	return len(work.batch.Changes) == 0 || work.batch.Changes[0].Position == at.Position
 }
 
 // takeApart takes apart a run of changes.

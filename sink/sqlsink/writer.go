@@ -92,10 +92,22 @@ func (w *writer) Write(ctx context.Context, batch sink.Batch) error {
 	if err := w.Settle(ctx); err != nil {
 		return err
 	}
-	if err := write(ctx, batch); err != nil {
+	err := write(ctx, batch)
+	if _, waits := errors.AsType[*sink.Barrier](err); waits {
+		return w.goesOn(ctx, err)
+	}
+	if err != nil {
 		return w.end(err)
 	}
 	return nil
+}
+
+// goesOn returns an error of which the transaction is given up, and nothing else.
+func (w *writer) goesOn(ctx context.Context, err error) error {
+	if _, failed := w.session.Do(ctx, rollback()); failed != nil {
+		return w.end(w.sink.failed("roll back", failed))
+	}
+	return err
 }
 
 func (w *writer) write(ctx context.Context, batch sink.Batch) error {
@@ -179,10 +191,7 @@ func (w *writer) Sync(ctx context.Context, whole changefeed.Span, at change.Posi
 	}
 	err := w.sink.again(ctx, w.session, "record a sync point", func() error { return w.sync(ctx, whole, at) })
 	if errors.Is(err, sink.ErrApart) || errors.Is(err, sink.ErrSynced) {
-		if _, failed := w.session.Do(ctx, rollback()); failed != nil {
-			return w.end(w.sink.failed("roll back", failed))
-		}
-		return err
+		return w.goesOn(ctx, err)
 	}
 	if err != nil {
 		return w.end(err)
