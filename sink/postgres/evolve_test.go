@@ -277,3 +277,26 @@ func TestATableIsTaken(t *testing.T) {
 	two.feed.create(b, "1")
 	requireFault(t, w.Write(t.Context(), two.feed.batch()), changefeed.CodeRequestInvalid, "public.b", "two tables")
 }
+
+// A column that the source has dropped since comes without its number: it is the one of that name, so that nothing is made anew.
+func TestAColumnWhoseNumberTheSourceHasLost(t *testing.T) {
+	x := newTables(t, changefeed.Options{"schema": "evolve"})
+	id := intKey("id", 1)
+	id.Number = 1
+	form := func(name string, number int) *change.Relation {
+		return relation("a", id, column(name, "text", number), column("b", "text", 3))
+	}
+	w := x.claim(t, changefeed.Whole(), change.At(1))
+	f := &x.feed
+	f.create(form("a", 2), "1", "x", "y")
+	require.NoError(t, w.Write(t.Context(), f.batch()))
+	f.create(form("a", 0), "2", "xx", "y")
+	require.NoError(t, w.Write(t.Context(), f.batch()))
+	require.Equal(t, []string{"(1,x,y)", "(2,xx,y)"}, x.rows(t, "a"))
+	f.create(form("a", 0), "3", "xxx", "y") // in one transaction of the source
+	f.create(form("r", 2), "4", "xxxx", "y")
+	require.NoError(t, w.Write(t.Context(), f.batch()))
+	require.Equal(t, []string{"b text", "id bigint", "r text"}, x.shape(t, "a"))
+	require.Equal(t, []string{"(1,x,y)", "(2,xx,y)", "(3,xxx,y)", "(4,xxxx,y)"}, x.rows(t, "a"))
+	require.Equal(t, []string{`ALTER TABLE "public"."a" RENAME COLUMN "a" TO "r"`}, x.strings(t, "SELECT altered FROM fencerow.tables"))
+}

@@ -3,6 +3,7 @@ package sqlsink
 import (
 	"context"
 	"errors"
+	"maps"
 	"slices"
 	"strings"
 
@@ -26,6 +27,7 @@ type place struct {
 	owed   bool             // it has not got its key yet
 	same   bool             // rows are there that the source updates, and none that it creates: so far it was so
 	bound  map[*change.Relation]*binding
+	named  map[*change.Relation]*change.Relation // forms with columns whose numbers the source has lost, and the same with those that we had
 }
 
 // boundMax bounds the forms that a writer remembers of one table.
@@ -42,7 +44,7 @@ type wanted struct {
 
 // settled reports whether rows of this form can be written to the place as it is known.
 func (p *place) settled(want wanted) bool {
-	return p != nil && (!p.owed || want.mayOwe) && (want.of == nil || p.of != nil && (sameRelation(p.of, want.of) || want.at.Before(p.at)))
+	return p != nil && (!p.owed || want.mayOwe) && (want.of == nil || p.of != nil && (sameRelation(p.of, p.numbered(want.of)) || want.at.Before(p.at)))
 }
 
 // known returns what the table was brought to; nil if of its columns nothing is known.
@@ -172,11 +174,19 @@ func (w *tableWriter) form(ctx context.Context, want wanted, held *place) (*plac
 	if want.of == nil { // of its columns nothing is known yet
 		want.of = &change.Relation{Schema: want.source.Schema, Name: want.source.Name}
 	}
+	out := *next
+	if as := withNumbers(want.of, next.known()); as != want.of {
+		out.named = maps.Clone(out.named)
+		if len(out.named) >= boundMax {
+			clear(out.named)
+		}
+		out.name(want.of, as)
+		want.of = as
+	}
 	applied, err := w.alter(ctx, want, next)
 	if err != nil {
 		return nil, err
 	}
-	out := *next
 	out.of, out.at, out.bound = want.of, want.at, make(map[*change.Relation]*binding)
 	if len(applied) > 0 {
 		if out.table, err = w.describe(ctx, next.table.Name); err != nil {

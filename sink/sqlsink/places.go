@@ -2,6 +2,7 @@ package sqlsink
 
 import (
 	"fmt"
+	"slices"
 
 	"fencerow/change"
 )
@@ -110,12 +111,13 @@ func (p *place) bind(of *change.Relation, naming Naming) *binding {
 		return b
 	}
 	b := &binding{}
+	as := p.numbered(of)
 	for i := range of.Columns {
 		from := &of.Columns[i]
 		if from.Generated {
 			continue
 		}
-		to := p.table.column(naming.Column(p.of, p.nowCalled(from)))
+		to := p.table.column(naming.Column(p.of, p.nowCalled(&as.Columns[i])))
 		if to == nil || to.Generated {
 			continue
 		}
@@ -155,4 +157,44 @@ func (p *place) nowCalled(from *change.Column) string {
 		}
 	}
 	return from.Name
+}
+
+// numbered returns a form with the numbers of its columns that are remembered for it.
+func (p *place) numbered(of *change.Relation) *change.Relation {
+	if as := p.named[of]; as != nil {
+		return as
+	}
+	return of
+}
+
+// name remembers a form with numbers.
+func (p *place) name(of, as *change.Relation) {
+	if p.named == nil {
+		p.named = make(map[*change.Relation]*change.Relation)
+	}
+	p.named[of] = as
+}
+
+// withNumbers returns a form in which the columns without a number have those that columns of their names had before: the source no longer
+// knows the number of a column that it has dropped since.
+func withNumbers(of, last *change.Relation) *change.Relation {
+	if last == nil {
+		return of
+	}
+	out := of
+	for i := range of.Columns {
+		before := indexOf(last, of.Columns[i].Name)
+		if of.Columns[i].Number != 0 || before < 0 || last.Columns[before].Number == 0 {
+			continue
+		}
+		number := last.Columns[before].Number
+		if slices.ContainsFunc(of.Columns, func(c change.Column) bool { return c.Number == number }) {
+			continue
+		}
+		if out == of {
+			out = &change.Relation{Schema: of.Schema, Name: of.Name, Columns: slices.Clone(of.Columns)}
+		}
+		out.Columns[i].Number = number
+	}
+	return out
 }

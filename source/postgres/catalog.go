@@ -56,13 +56,14 @@ func (s *Source) candidates(ctx context.Context, c *connection) ([]listed, error
 // typeGone is what the server calls a type that it doesn't have any more.
 const typeGone = "???"
 
-// typesOf returns the names of the columns' types, with their modifiers.
+// typesOf returns the names of the columns' types, with their modifiers, and notes how long they are.
 func typesOf(ctx context.Context, c *connection, columns []relationColumn) ([]string, error) {
 	oids, modifiers := make([]string, len(columns)), make([]string, len(columns))
 	for i, column := range columns {
 		oids[i], modifiers[i] = strconv.FormatUint(uint64(column.typeOID), 10), strconv.Itoa(int(column.modifier))
 	}
-	answer, err := c.query(ctx, `SELECT format_type(t.oid, t.modifier) FROM unnest($1::oid[], $2::int[]) WITH ORDINALITY t(oid, modifier, place) ORDER BY t.place`,
+	answer, err := c.query(ctx, `SELECT format_type(t.oid, t.modifier), coalesce(p.typlen, 0)
+		FROM unnest($1::oid[], $2::int[]) WITH ORDINALITY t(oid, modifier, place) LEFT JOIN pg_type p ON p.oid = t.oid ORDER BY t.place`,
 		arrayOf(oids), arrayOf(modifiers))
 	if err != nil || len(answer) != len(columns) {
 		return nil, fmt.Errorf("name types: %w", cmp.Or(err, errNoAnswer))
@@ -70,6 +71,7 @@ func typesOf(ctx context.Context, c *connection, columns []relationColumn) ([]st
 	out := make([]string, len(columns))
 	for i := range answer {
 		out[i] = answer.text(i, 0)
+		columns[i].length = int(answer.number(i, 1))
 	}
 	return out, nil
 }
@@ -105,7 +107,7 @@ func describe(ctx context.Context, c *connection, oids ...uint32) (map[uint32]*c
 		out[uint32(answer.number(i, 0))] = table
 	}
 	answer, err = c.query(ctx, `SELECT attrelid, attnum, attname, atttypid, coalesce(format_type(nullif(atttypid, 0), atttypmod), ''),
-		NOT attnotnull, attgenerated <> '', attisdropped, atttypmod, (attmissingval::text::text[])[1]
+		NOT attnotnull, attgenerated <> '', attisdropped, atttypmod, (attmissingval::text::text[])[1], attlen
 		FROM pg_attribute WHERE attrelid = ANY ($1::oid[]) AND attnum > 0 ORDER BY attrelid, attnum`, array)
 	if err != nil {
 		return nil, fmt.Errorf("describe tables: %w", err)
@@ -116,6 +118,7 @@ func describe(ctx context.Context, c *connection, oids ...uint32) (map[uint32]*c
 				number: int(answer.number(i, 1)), name: answer.text(i, 2), typeOID: uint32(answer.number(i, 3)), typeName: answer.text(i, 4),
 				null: answer.bool(i, 5), generated: answer.bool(i, 6), dropped: answer.bool(i, 7),
 				modifier: int32(answer.number(i, 8)), added: addedOf(answer[i][9]),
+				length: int(answer.number(i, 10)),
 			})
 		}
 	}

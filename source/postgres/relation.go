@@ -54,6 +54,7 @@ type catalogColumn struct {
 	name      string
 	typeOID   uint32
 	modifier  int32
+	length    int // of its type, in bytes; negative where it differs
 	typeName  string
 	null      bool
 	generated bool
@@ -129,7 +130,8 @@ func keyOf(m relationMessage, now *catalogTable, matched []*catalogColumn) []int
 // matchColumns finds the columns of the log in the catalog. The catalog has them all, in the order in which they were made:
 // numbers aren't given again, and what is dropped stays as dropped. Of those made before the log's last one, all that are
 // still there were in the table then; only dropped ones may have been gone already. So a column that was renamed since keeps
-// its number. Where that leaves a choice, names and types decide. The results are nil where nothing fits.
+// its number. Where that leaves a choice, names and types decide. The results are nil where nothing fits, and where several that are
+// dropped fit as well: a wrong number would have the target take it for another column.
 func matchColumns(columns []relationColumn, now *catalogTable) []*catalogColumn {
 	out := make([]*catalogColumn, len(columns))
 	if now == nil {
@@ -145,10 +147,22 @@ func matchColumns(columns []relationColumn, now *catalogTable) []*catalogColumn 
 	if costs[0][0] >= matchImpossible {
 		return out
 	}
+	first, last := make([]*catalogColumn, len(columns)), make([]*catalogColumn, len(columns))
 	for i, j := 0, 0; i < len(columns); j++ {
 		if costs[i][j] == costs[i+1][j+1]+matchCost(columns[i], stored[j]) {
-			out[i] = stored[j]
+			first[i] = stored[j]
 			i++
+		}
+	}
+	for i, j := 0, 0; i < len(columns); j++ {
+		if !stored[j].dropped || costs[i][j] != costs[i][j+1] {
+			last[i] = stored[j]
+			i++
+		}
+	}
+	for i := range out {
+		if first[i] == last[i] || !first[i].dropped || !last[i].dropped {
+			out[i] = first[i]
 		}
 	}
 	return out
@@ -177,8 +191,10 @@ func matchCosts(columns []relationColumn, stored []*catalogColumn) [][]int {
 // matchCost is how badly a column of the log fits one of the catalog.
 func matchCost(column relationColumn, stored *catalogColumn) int {
 	switch {
-	case stored.dropped:
+	case stored.dropped && stored.length == column.length && stored.modifier == column.modifier: // all that is left of its type
 		return 3
+	case stored.dropped:
+		return 4
 	case stored.name == column.name && stored.typeOID == column.typeOID:
 		return 0
 	case stored.name == column.name:

@@ -26,16 +26,22 @@ func TestColumnsKeepTheirNumbersThoughTheCatalogIsAhead(t *testing.T) {
 		now  []catalogColumn
 		want []int
 	}{
-		"the same":             {[]relationColumn{a, b}, []catalogColumn{column(1, "a", oidInt4), column(2, "b", oidText)}, []int{1, 2}},
-		"one was renamed":      {[]relationColumn{a, b, c}, []catalogColumn{column(1, "a", oidInt4), column(2, "x", oidText), column(3, "c", oidText)}, []int{1, 2, 3}},
-		"the last was renamed": {[]relationColumn{a, b}, []catalogColumn{column(1, "a", oidInt4), column(2, "x", oidText)}, []int{1, 2}},
-		"two were swapped":     {[]relationColumn{b, c}, []catalogColumn{column(1, "c", oidText), column(2, "b", oidText)}, []int{1, 2}},
-		"one was added":        {[]relationColumn{a, b}, []catalogColumn{column(1, "a", oidInt4), column(2, "b", oidText), column(3, "c", oidText)}, []int{1, 2}},
-		"one was dropped":      {[]relationColumn{a, b, c}, []catalogColumn{column(1, "a", oidInt4), column(2, "-", 0), column(3, "c", oidText)}, []int{1, 2, 3}},
-		"one was gone already": {[]relationColumn{a, c}, []catalogColumn{column(1, "a", oidInt4), column(2, "-", 0), column(3, "c", oidText)}, []int{1, 3}},
-		"one was made again":   {[]relationColumn{a, b, c}, []catalogColumn{column(1, "a", oidInt4), column(2, "-", 0), column(3, "c", oidText), column(4, "b", oidText)}, []int{1, 2, 3}},
-		"one was altered":      {[]relationColumn{a, b}, []catalogColumn{column(1, "a", oidInt8), column(2, "b", oidText)}, []int{1, 2}},
-		"another table":        {[]relationColumn{a, b}, []catalogColumn{column(1, "a", oidInt4)}, []int{0, 0}},
+		"the same":                      {[]relationColumn{a, b}, []catalogColumn{column(1, "a", oidInt4), column(2, "b", oidText)}, []int{1, 2}},
+		"one was renamed":               {[]relationColumn{a, b, c}, []catalogColumn{column(1, "a", oidInt4), column(2, "x", oidText), column(3, "c", oidText)}, []int{1, 2, 3}},
+		"the last was renamed":          {[]relationColumn{a, b}, []catalogColumn{column(1, "a", oidInt4), column(2, "x", oidText)}, []int{1, 2}},
+		"two were swapped":              {[]relationColumn{b, c}, []catalogColumn{column(1, "c", oidText), column(2, "b", oidText)}, []int{1, 2}},
+		"one was added":                 {[]relationColumn{a, b}, []catalogColumn{column(1, "a", oidInt4), column(2, "b", oidText), column(3, "c", oidText)}, []int{1, 2}},
+		"one was dropped":               {[]relationColumn{a, b, c}, []catalogColumn{column(1, "a", oidInt4), column(2, "-", 0), column(3, "c", oidText)}, []int{1, 2, 3}},
+		"one was gone already":          {[]relationColumn{a, c}, []catalogColumn{column(1, "a", oidInt4), column(2, "-", 0), column(3, "c", oidText)}, []int{1, 3}},
+		"one was made again":            {[]relationColumn{a, b, c}, []catalogColumn{column(1, "a", oidInt4), column(2, "-", 0), column(3, "c", oidText), column(4, "b", oidText)}, []int{1, 2, 3}},
+		"one of two that were dropped":  {[]relationColumn{a, b}, []catalogColumn{column(1, "a", oidInt4), column(2, "-", 0), column(3, "-", 0)}, []int{1, 0}},
+		"both of two that were dropped": {[]relationColumn{a, b, c}, []catalogColumn{column(1, "a", oidInt4), column(2, "-", 0), column(3, "-", 0)}, []int{1, 2, 3}},
+		"what is left of its type tells": {[]relationColumn{a, {name: "b", typeOID: oidText, length: -1, modifier: 9}}, []catalogColumn{
+			column(1, "a", oidInt4), {number: 2, dropped: true, length: -1, modifier: -1}, {number: 3, dropped: true, length: -1, modifier: 9},
+			{number: 4, dropped: true, length: 8, modifier: 9},
+		}, []int{1, 3}},
+		"one was altered": {[]relationColumn{a, b}, []catalogColumn{column(1, "a", oidInt8), column(2, "b", oidText)}, []int{1, 2}},
+		"another table":   {[]relationColumn{a, b}, []catalogColumn{column(1, "a", oidInt4)}, []int{0, 0}},
 		"a generated one is not in it": {[]relationColumn{a, c}, []catalogColumn{
 			column(1, "a", oidInt4), {number: 2, name: "g", typeOID: oidText, generated: true}, column(3, "c", oidText),
 		}, []int{1, 3}},

@@ -151,6 +151,7 @@ type relationColumn struct {
 	name     string
 	typeOID  uint32
 	modifier int32
+	length   int // of the type, as the catalog has it; the log does not say
 }
 
 func parseRelation(data []byte) (relationMessage, error) {
