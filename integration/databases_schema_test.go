@@ -30,17 +30,72 @@ var alterations = []struct {
 	{"RENAME COLUMN n TO amount", 1},
 }
 
-// alteredRows are the keys of the table, which is cut into spans at a third and two thirds of them.
-const alteredRows = 900
+// itemsCount are the keys of the table.
+const itemsCount = 900
 
-// altered is a table that is written and altered, and where it is copied to.
-type altered struct {
+// items are a table that is written, and where it is copied to.
+type items struct {
 	t       *testing.T
+	d       *databases
 	source  *sql.DB
 	targets map[string]*sql.DB // by changefeed
+	onlySet bool               // no row is deleted
 }
 
-func (x *altered) exec(db *sql.DB, statements ...string) {
+func newItems(t *testing.T, d *databases) *items {
+	t.Helper()
+	x := &items{t: t, d: d, targets: map[string]*sql.DB{"my": d.inMariaDB}}
+	x.exec(d.inPostgres, "CREATE DATABASE shop", "CREATE DATABASE copied")
+	open := func(database string) *sql.DB {
+		db, err := sql.Open("pgx", strings.Replace(d.postgres.Postgres(database), "sslmode=disable", "sslmode=disable&default_query_exec_mode=simple_protocol", 1))
+		require.NoError(t, err)
+		t.Cleanup(func() { _ = db.Close() })
+		return db
+	}
+	x.source, x.targets["pg"] = open("shop"), open("copied")
+	x.exec(x.source, "CREATE TABLE items (id int PRIMARY KEY, n int DEFAULT 5, v int)",
+		fmt.Sprintf("INSERT INTO items SELECT i, i, 0 FROM generate_series(0, %d) i", itemsCount-1))
+	return x
+}
+
+// create makes the changefeeds, and waits until they have the rows.
+func (x *items) create(c *nodes, options ...string) {
+	x.t.Helper()
+	for feed, to := range map[string]string{"pg": "postgres://postgres@" + x.d.postgres.Host + "/copied", "my": "mysql://root@" + x.d.mariadb.Host + "/copy"} {
+		args := []string{
+			"changefeed", "create", feed, "--server", c.alive().url(), "--source", "postgres://postgres@" + x.d.postgres.Host + "/shop", "--sink", to,
+			"--start", "snapshot", "--option", "tables=public.items",
+		}
+		for _, option := range options {
+			args = append(args, "--option", option)
+		}
+		must(x.t, args...)
+	}
+	x.caughtUp(c)
+}
+
+func (x *items) caughtUp(c *nodes) {
+	x.t.Helper()
+	for feed := range x.targets {
+		must(x.t, "changefeed", "wait", feed, "--server", c.alive().url(), "--caught-up", "--timeout", waitMax.String())
+	}
+}
+
+// compare requires that the targets are as the source, which is not written any more.
+func (x *items) compare(c *nodes) {
+	x.t.Helper()
+	x.caughtUp(c)
+	for feed, db := range x.targets {
+		columns := x.columns()
+		require.Equal(x.t, columns, x.texts(db, "SELECT column_name FROM information_schema.columns "+
+			"WHERE table_name = 'items' AND table_schema IN ('public', 'copy') ORDER BY column_name"), feed)
+		want, have := x.rows(x.source, columns), x.rows(db, columns)
+		require.Equal(x.t, want, have, feed)
+		x.t.Logf("%s: %d rows are equal in %v", feed, len(have), columns)
+	}
+}
+
+func (x *items) exec(db *sql.DB, statements ...string) {
 	x.t.Helper()
 	for _, statement := range statements {
 		_, err := db.ExecContext(x.t.Context(), statement)
@@ -49,16 +104,16 @@ func (x *altered) exec(db *sql.DB, statements ...string) {
 }
 
 // write writes rows of all spans, in columns that are never altered, until stopped.
-func (x *altered) write() (stop func()) {
+func (x *items) write() (stop func()) {
 	ctx, cancel := context.WithCancel(x.t.Context())
 	var group sync.WaitGroup
 	for writer := range 3 {
 		group.Go(func() {
 			random := rand.New(rand.NewPCG(uint64(writer), 5)) //nolint:gosec // small
 			for ctx.Err() == nil {
-				id := random.IntN(alteredRows)
+				id := random.IntN(itemsCount)
 				text := fmt.Sprintf("INSERT INTO items (id, v) VALUES (%d, 1) ON CONFLICT (id) DO UPDATE SET v = items.v + 1", id)
-				if random.IntN(8) == 0 {
+				if random.IntN(8) == 0 && !x.onlySet {
 					text = fmt.Sprintf("DELETE FROM items WHERE id = %d", id)
 				}
 				_, _ = x.source.ExecContext(ctx, text+"; SELECT pg_sleep(0.002)")
@@ -69,11 +124,11 @@ func (x *altered) write() (stop func()) {
 }
 
 // alter makes one alteration. Its transaction has rows of both forms in all spans, and leaves a row that tells that it has come.
-func (x *altered) alter(turn int) {
+func (x *items) alter(turn int) {
 	x.t.Helper()
 	some := "UPDATE items SET v = v + 1 WHERE id % 30 = 7"
 	text := fmt.Sprintf("BEGIN; %[1]s; ALTER TABLE items %[2]s; %[1]s; INSERT INTO items (id, v) VALUES (%[3]d, 0); COMMIT",
-		some, alterations[turn].text, alteredRows+turn)
+		some, alterations[turn].text, itemsCount+turn)
 	eventually(x.t, "the table is altered", func() error { // a writer that waits for the same lock may make it a deadlock
 		_, err := x.source.ExecContext(x.t.Context(), text)
 		return err
@@ -81,12 +136,12 @@ func (x *altered) alter(turn int) {
 }
 
 // columns are those of the source now.
-func (x *altered) columns() []string {
+func (x *items) columns() []string {
 	x.t.Helper()
 	return x.texts(x.source, "SELECT attname FROM pg_attribute WHERE attrelid = 'items'::regclass AND attnum > 0 AND NOT attisdropped ORDER BY attname")
 }
 
-func (x *altered) texts(db *sql.DB, query string) []string {
+func (x *items) texts(db *sql.DB, query string) []string {
 	x.t.Helper()
 	rows, err := db.QueryContext(x.t.Context(), query)
 	require.NoError(x.t, err)
@@ -102,7 +157,7 @@ func (x *altered) texts(db *sql.DB, query string) []string {
 }
 
 // rows returns all rows, each with its columns as text.
-func (x *altered) rows(db *sql.DB, columns []string) []string {
+func (x *items) rows(db *sql.DB, columns []string) []string {
 	x.t.Helper()
 	var cells []string
 	for _, column := range columns {
@@ -117,29 +172,14 @@ func (x *altered) rows(db *sql.DB, columns []string) []string {
 // each alteration is made once, and at the end the tables are equal.
 func TestDatabasesSchemaChangesOverSpans(t *testing.T) {
 	d := startDatabases(t)
-	x := &altered{t: t, targets: map[string]*sql.DB{"my": d.inMariaDB}}
-	x.exec(d.inPostgres, "CREATE DATABASE shop", "CREATE DATABASE evolved")
-	open := func(database string) *sql.DB {
-		db, err := sql.Open("pgx", strings.Replace(d.postgres.Postgres(database), "sslmode=disable", "sslmode=disable&default_query_exec_mode=simple_protocol", 1))
-		require.NoError(t, err)
-		t.Cleanup(func() { _ = db.Close() })
-		return db
-	}
-	x.source, x.targets["pg"] = open("shop"), open("evolved")
-	x.exec(x.source, "CREATE TABLE items (id int PRIMARY KEY, n int DEFAULT 5, v int)", fmt.Sprintf("INSERT INTO items SELECT i, i, 0 FROM generate_series(0, %d) i", alteredRows-1))
+	x := newItems(t, d)
 	x.exec(x.targets["pg"], "CREATE TABLE altered (tag text)",
 		"CREATE FUNCTION note_altered() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN "+
 			"INSERT INTO public.altered SELECT command_tag FROM pg_event_trigger_ddl_commands() WHERE object_identity LIKE 'public.items%'; END $$",
 		"CREATE EVENT TRIGGER altering ON ddl_command_end WHEN TAG IN ('ALTER TABLE') EXECUTE FUNCTION note_altered()")
 	c := startNodes(t, startEtcd(t, "control"), 3)
-	for feed, to := range map[string]string{"pg": "postgres://postgres@" + d.postgres.Host + "/evolved", "my": "mysql://root@" + d.mariadb.Host + "/copy"} {
-		must(t, "changefeed", "create", feed, "--server", c.alive().url(), "--source", "postgres://postgres@"+d.postgres.Host+"/shop", "--sink", to,
-			"--start", "snapshot", "--option", "tables=public.items", "--option", "schema=evolve", "--option", "sync_point_interval=1s",
-			"--option", fmt.Sprintf("split_keys=public.items:%019d,public.items:%019d", alteredRows/3, 2*alteredRows/3))
-	}
-	for feed := range x.targets {
-		must(t, "changefeed", "wait", feed, "--server", c.alive().url(), "--caught-up", "--timeout", waitMax.String())
-	}
+	x.create(c, "schema=evolve", "sync_point_interval=1s",
+		fmt.Sprintf("split_keys=public.items:%019d,public.items:%019d", itemsCount/3, 2*itemsCount/3))
 	stop := x.write()
 	before := len(x.texts(x.targets["pg"], "SELECT tag FROM altered")) // the key that a table gets after its snapshot
 	made := 0
@@ -157,7 +197,7 @@ func TestDatabasesSchemaChangesOverSpans(t *testing.T) {
 		for feed, db := range x.targets {
 			eventually(t, fmt.Sprintf("%s goes on after alteration %d", feed, turn), func() error {
 				var n int
-				err := db.QueryRowContext(t.Context(), fmt.Sprintf("SELECT count(*) FROM items WHERE id = %d", alteredRows+turn)).Scan(&n)
+				err := db.QueryRowContext(t.Context(), fmt.Sprintf("SELECT count(*) FROM items WHERE id = %d", itemsCount+turn)).Scan(&n)
 				if err == nil && n != 1 {
 					err = errors.New("its row is not there")
 				}
@@ -167,14 +207,40 @@ func TestDatabasesSchemaChangesOverSpans(t *testing.T) {
 		thaw()
 	}
 	stop()
-	for feed, db := range x.targets {
-		must(t, "changefeed", "wait", feed, "--server", c.alive().url(), "--caught-up", "--timeout", waitMax.String())
-		columns := x.columns()
-		require.Equal(t, columns, x.texts(db, "SELECT column_name FROM information_schema.columns WHERE table_name = 'items' AND table_schema IN ('public', 'copy') ORDER BY column_name"), feed)
-		want, have := x.rows(x.source, columns), x.rows(db, columns)
-		require.Equal(t, want, have, feed)
-		t.Logf("%s: %d rows are equal in %v", feed, len(have), columns)
-	}
+	x.compare(c)
 	require.Len(t, x.texts(x.targets["pg"], "SELECT tag FROM altered"), before+made, "each statement was run once")
 	must(t, "check", "--server", c.alive().url())
+}
+
+// One span of a table with all of the traffic becomes several, whose keys are written by several connections at once. Of no key does a
+// target ever go back.
+func TestDatabasesKeysAreWrittenInParallelAsTheTrafficAsks(t *testing.T) {
+	d := startDatabases(t)
+	x := newItems(t, d)
+	x.onlySet = true
+	c := startNodes(t, startEtcd(t, "control"), 2)
+	x.create(c, "split_rate=50", "split_after=1s")
+	x.exec(x.targets["pg"], "CREATE TABLE back (id int)",
+		"CREATE FUNCTION went_back() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN IF NEW.v < OLD.v THEN INSERT INTO public.back VALUES (NEW.id); END IF; RETURN NEW; END $$",
+		"CREATE TRIGGER back BEFORE UPDATE ON items FOR EACH ROW EXECUTE FUNCTION went_back()")
+	x.exec(x.targets["my"], "CREATE TABLE back (id int)",
+		"CREATE TRIGGER went_back BEFORE UPDATE ON items FOR EACH ROW INSERT INTO back SELECT NEW.id WHERE NEW.v < OLD.v")
+	stop := x.write()
+	for feed, db := range x.targets {
+		claims := map[string]string{
+			"pg": "SELECT c.backend::text FROM fencerow.claims c JOIN pg_stat_activity a ON a.pid::text = split_part(c.backend, ' ', 1)",
+			"my": "SELECT backend FROM fencerow_claims WHERE IS_USED_LOCK(backend) IS NOT NULL",
+		}[feed]
+		eventually(t, feed+" is written by several connections", func() error {
+			if n := len(x.texts(db, claims)); n < 2 {
+				return fmt.Errorf("by %d", n)
+			}
+			return nil
+		})
+	}
+	stop()
+	x.compare(c)
+	for feed, db := range x.targets {
+		require.Empty(t, x.texts(db, "SELECT id FROM back"), feed)
+	}
 }
