@@ -79,6 +79,7 @@ type Core struct {
 	finals      *finals
 	stopping    map[fence.Token]*cell
 	waiting     map[*cell]waiting
+	faulty      map[*cell]changefeed.Time             // running cells whose dispatchers try again after an error, and since when
 	evictions   map[changefeed.NodeID]record.Eviction // whose records are stored, as far as was told
 	seq         fence.Seq
 	doubt       retried         // about the ownership: the record is being read
@@ -114,7 +115,7 @@ type retried struct {
 func NewCore(cfg Config, own Ownership) *Core {
 	return &Core{
 		cfg: cfg, own: own, orphans: newOrphans(), finals: newFinals(),
-		stopping: make(map[fence.Token]*cell), waiting: make(map[*cell]waiting),
+		stopping: make(map[fence.Token]*cell), waiting: make(map[*cell]waiting), faulty: make(map[*cell]changefeed.Time),
 		evictions: make(map[changefeed.NodeID]record.Eviction), traffic: newTraffic(),
 		report: report{heads: heads{most: max(cfg.HeadsMax, 2)}},
 	}

@@ -144,6 +144,7 @@ func (c *Core) leave(cell *cell) {
 	c.unset(cell)
 	delete(c.stopping, cell.token)
 	delete(c.waiting, cell)
+	delete(c.faulty, cell)
 	c.traffic.forget(cell)
 	if cell.host != nil {
 		cell.host.placed--

@@ -96,6 +96,9 @@ func (c *Core) stall() *record.Stalled {
 	if stalled := c.barrierStall(); stalled != nil {
 		return stalled
 	}
+	if cell := c.tryingAgain(); cell != nil {
+		return stalledAt(c.waitReason(cell), cell.host, cell.span)
+	}
 	still := c.standstill()
 	if still < c.stallLimit()/2 {
 		return nil
@@ -111,6 +114,19 @@ func (c *Core) stall() *record.Stalled {
 		return nil
 	}
 	return stalledAt(c.waitReason(low), low.host, low.span)
+}
+
+// tryingAgain returns the first cell whose dispatcher has had an error for long, nil if there is none. Whether others move, or there is
+// nothing to write at the moment, says nothing of it.
+func (c *Core) tryingAgain() *cell {
+	var first *cell
+	for cell, since := range c.faulty {
+		runs := cell.state == cellRunning || cell.state == cellStarting
+		if runs && c.now.At.Sub(since) >= c.stallLimit() && (first == nil || cell.span.Compare(first.span) < 0) {
+			first = cell
+		}
+	}
+	return first
 }
 
 // silenceReason says what is known of a node that does not report.

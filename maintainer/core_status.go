@@ -81,6 +81,11 @@ func (c *Core) measure(cell *cell, status *message.Status) {
 	c.traffic.measure(cell, status)
 	cell.resolved = max(cell.resolved, status.Resolved)
 	cell.host.resolved = max(cell.host.resolved, status.Resolved)
+	if _, known := c.faulty[cell]; status.Fault == nil {
+		delete(c.faulty, cell)
+	} else if !known {
+		c.faulty[cell] = c.now.At
+	}
 	if status.WaitingOn != "" || status.Fault != nil {
 		c.waiting[cell] = waiting{on: status.WaitingOn, fault: status.Fault}
 		return

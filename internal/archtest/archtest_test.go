@@ -62,7 +62,7 @@ var rooms = map[string][]string{
 		"change", "source/postgres", "sink/sqlsink", "sink/postgres", "sink/mysql", "verify", "verify/verifysql", "verify/verifypostgres",
 	},
 
-	"sink/sqlsink":         {"fence", "changefeed", "change", "sink", "internal/failpoint"},
+	"sink/sqlsink":         {"fence", "changefeed", "change", "sink", "internal/failpoint", "internal/wait"},
 	"sink/sqlsink/sqltest": {"fence", "changefeed", "change", "sink", "sink/sinktest", "sink/sqlsink", "endpoint", "internal/dbtest"},
 	"source/postgres":      {"fence", "changefeed", "change", "source", "endpoint", "internal/pgdial"},
 	"sink/mysql":           {"fence", "changefeed", "change", "sink", "sink/sqlsink", "endpoint", "internal/mydial"},
