@@ -37,7 +37,9 @@ func TestColumnsKeepTheirNumbersThoughTheCatalogIsAhead(t *testing.T) {
 		"one of two that were dropped":  {[]relationColumn{a, b}, []catalogColumn{column(1, "a", oidInt4), column(2, "-", 0), column(3, "-", 0)}, []int{1, 0}},
 		"both of two that were dropped": {[]relationColumn{a, b, c}, []catalogColumn{column(1, "a", oidInt4), column(2, "-", 0), column(3, "-", 0)}, []int{1, 2, 3}},
 		"what is left of its type tells": {[]relationColumn{a, {name: "b", typeOID: oidText, length: -1, modifier: 9}}, []catalogColumn{
-			column(1, "a", oidInt4), {number: 2, dropped: true, length: -1, modifier: -1}, {number: 3, dropped: true, length: -1, modifier: 9},
+			column(1, "a", oidInt4),
+			{number: 2, dropped: true, length: -1, modifier: -1},
+			{number: 3, dropped: true, length: -1, modifier: 9},
 			{number: 4, dropped: true, length: 8, modifier: 9},
 		}, []int{1, 3}},
 		"one was altered": {[]relationColumn{a, b}, []catalogColumn{column(1, "a", oidInt8), column(2, "b", oidText)}, []int{1, 2}},
