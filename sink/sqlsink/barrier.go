@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"fencerow/change"
 	"fencerow/changefeed"
 	"fencerow/internal/wait"
 	"fencerow/sink"
@@ -15,8 +16,12 @@ import (
 // the table is altered, or the statement shown that people are to run. Where the spans are, the claims say, which are read under the
 // head's lock, in the transaction that alters; so it needs nobody who decides.
 
-// awaitEvery is how often it is looked whether the others have come to a barrier.
-const awaitEvery = 100 * time.Millisecond
+// awaitFirst and awaitLongest bound the pauses between two looks whether the others have come to a barrier. They grow, since of many spans
+// each looks at all.
+const (
+	awaitFirst   = 50 * time.Millisecond
+	awaitLongest = time.Second
+)
 
 var _ sink.Barring = (*writer)(nil)
 
@@ -36,29 +41,51 @@ func (w *tableWriter) barrier(ctx context.Context, want wanted, held *place) err
 	return err
 }
 
-// reached returns nil if the others have come to a barrier, and [sink.ErrApart] if not.
+// reached returns nil if the others have come to a barrier, and [sink.ErrApart] if not. The head's lock is held: else parts that are claimed
+// meanwhile would be seen twice, or not at all.
 func (w *writer) reached(ctx context.Context, barrier *sink.Barrier) error {
-	held, err := w.survey(ctx)
+	results, err := w.session.Do(ctx, w.sink.statements.readHead(), w.sink.statements.readClaims(w.head))
 	if err != nil {
 		return err
 	}
-	if len(held.held.Pieces(w.n)) == 0 {
-		return superseded(w.n)
-	}
-	return held.held.OthersReached(w.n, barrier.Span, barrier.Before())
-}
-
-// survey reads where all spans are.
-func (w *writer) survey(ctx context.Context) (*state, error) {
-	results, err := w.session.Do(ctx, w.sink.statements.readHead(), w.sink.statements.readClaims(w.head))
-	if err != nil {
-		return nil, err
-	}
 	head, err := headOf(results[0])
 	if err != nil {
-		return nil, err
+		return err
 	}
-	return readState(head, results[1].Rows)
+	found, err := readState(head, results[1].Rows)
+	if err != nil {
+		return err
+	}
+	if len(found.held.Pieces(w.n)) == 0 {
+		return superseded(w.n)
+	}
+	return found.held.OthersReached(w.n, barrier.Span, barrier.Before())
+}
+
+// anyBehind reports whether another writer is not at a barrier yet. It locks nothing, and reads only the claims that are in question.
+func (w *writer) anyBehind(ctx context.Context, barrier *sink.Barrier) (bool, error) {
+	results, err := w.session.Do(ctx, w.sink.statements.readClaimsUpTo(w.head, w.n, barrier.Before()))
+	if err != nil {
+		return false, err
+	}
+	claimed, waits := false, false
+	for _, row := range results[0].Rows {
+		claim, err := readClaim(row)
+		if err != nil {
+			return false, broken("claims", err)
+		}
+		if claim.incarnation == w.n {
+			claimed = true
+			continue
+		}
+		waits = waits || slices.ContainsFunc(claim.held, func(piece sink.Held) bool {
+			return piece.Span.Overlaps(barrier.Span) && piece.Mark.Before(change.At(barrier.Before()))
+		})
+	}
+	if !claimed {
+		return false, superseded(w.n)
+	}
+	return waits, nil
 }
 
 // Await implements [sink.Barring].
@@ -66,18 +93,37 @@ func (w *writer) Await(ctx context.Context, barrier *sink.Barrier) error {
 	if w.ended != nil {
 		return w.ended
 	}
-	for {
-		err := w.reached(ctx, barrier)
-		if err == nil {
-			return nil
+	for pause := awaitFirst; ; pause = min(2*pause, awaitLongest) {
+		waits, err := w.anyBehind(ctx, barrier)
+		if err == nil && !waits {
+			waits, err = w.apartNow(ctx, barrier)
 		}
-		if !errors.Is(err, sink.ErrApart) {
+		if err != nil {
 			return w.end(w.sink.shown("look how far the others are", err))
 		}
-		if !wait.For(ctx, awaitEvery) {
+		if !waits {
+			return nil
+		}
+		if !wait.For(ctx, pause) {
 			return ctx.Err()
 		}
 	}
+}
+
+// apartNow reports whether a part is not at a barrier yet, of those too that nobody writes.
+func (w *writer) apartNow(ctx context.Context, barrier *sink.Barrier) (bool, error) {
+	var apart error
+	err := w.sink.again(ctx, w.session, "look how far the others are", func() error {
+		if _, err := w.session.Do(ctx, begin(), w.sink.statements.lockHead()); err != nil {
+			return err
+		}
+		if apart = w.reached(ctx, barrier); apart != nil && !errors.Is(apart, sink.ErrApart) {
+			return apart
+		}
+		_, err := w.session.Do(ctx, rollback())
+		return err
+	})
+	return apart != nil, err
 }
 
 // endOthers ends the connections of the other writers that have a part of the table, and know it as it was: they claim again, which has to

@@ -88,9 +88,18 @@ func (s statements) clear(head int64) []Statement {
 
 // readClaims reads the claims of a changefeed.
 func (s statements) readClaims(head int64) Statement {
+	return s.claimsWhere("head = ?", head)
+}
+
+// readClaimsUpTo reads a writer's own claim, and those of others that are not above a position.
+func (s statements) readClaimsUpTo(head int64, own sink.Incarnation, at change.Position) Statement {
+	return s.claimsWhere("head = ? AND (incarnation = ? OR position <= ?)", head, int64(own), at.String())
+}
+
+func (s statements) claimsWhere(condition string, args ...any) Statement {
 	hex := s.dialect.Hex
 	return query("SELECT incarnation, epoch, seq, "+hex("span_start")+", "+hex("span_end")+
-		", position, position_index, parts, backend FROM "+s.dialect.Table("claims")+" WHERE head = ? ORDER BY incarnation", head)
+		", position, position_index, parts, backend FROM "+s.dialect.Table("claims")+" WHERE "+condition+" ORDER BY incarnation", args...)
 }
 
 // lockClaims waits for the transactions that are open under these claims, and keeps new ones out.

@@ -1,9 +1,11 @@
 package sqltest
 
 import (
+	"context"
 	"errors"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -109,8 +111,10 @@ func (b *barred) awaited(w sink.Writer, barrier *sink.Barrier, release func()) {
 	b.t.Helper()
 	var released atomic.Bool
 	done := make(chan error, 1)
+	limited, cancel := context.WithTimeout(b.t.Context(), awaitMax)
+	defer cancel()
 	go func() {
-		err := w.(sink.Barring).Await(b.t.Context(), barrier)
+		err := w.(sink.Barring).Await(limited, barrier)
 		if err == nil && !released.Load() {
 			err = errors.New("it did not wait")
 		}
@@ -120,6 +124,9 @@ func (b *barred) awaited(w sink.Writer, barrier *sink.Barrier, release func()) {
 	release()
 	require.NoError(b.t, <-done)
 }
+
+// awaitMax is how long a barrier is waited for that has been reached.
+const awaitMax = time.Minute
 
 // RunBarrier tests that a schema change is a barrier over the spans of its table.
 func RunBarrier(t *testing.T, target BarrierTarget) {
@@ -137,7 +144,10 @@ func RunBarrier(t *testing.T, target BarrierTarget) {
 		b.begun()
 		barrier := b.requireBarrier(b.write(b.left, b.spans[0], 50, barredRow{at: 50, of: b.form("a", "bc"), key: "2"}), 50)
 		b.claim(b.spans[0])
-		err := b.left.(sink.Barring).Await(t.Context(), barrier)
+		limited, cancel := context.WithTimeout(t.Context(), awaitMax)
+		defer cancel()
+		err := b.left.(sink.Barring).Await(limited, barrier)
+		require.NotErrorIs(t, err, context.DeadlineExceeded, "it waits for ever")
 		require.Error(t, err, "its connection was ended, or it finds that it has no part")
 		require.Error(t, b.write(b.left, b.spans[0], 51))
 		require.Equal(t, []string{"a", "b", "id"}, b.Columns(t, "a"))
