@@ -3,7 +3,6 @@ package postgres
 import (
 	"cmp"
 	"context"
-	"encoding/binary"
 	"fmt"
 	"strconv"
 	"time"
@@ -89,9 +88,9 @@ func (b *book) read(ctx context.Context, m relationMessage, typeNames map[uint32
 // confirmed returns what a message carries if the transaction with this number is the one that added its table to a publication
 // of ours; nil if it isn't.
 func (b *book) confirmed(ctx context.Context, carried [][]byte, xid uint32) ([][]byte, error) {
-	oid := binary.BigEndian.Uint32(carried[0][1:])
+	oid, _ := tableOf(carried[0])
 	for _, one := range carried {
-		if binary.BigEndian.Uint32(one[1:]) != oid {
+		if of, ours := tableOf(one); !ours || of != oid {
 			return nil, nil
 		}
 	}

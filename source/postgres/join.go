@@ -12,12 +12,13 @@ import (
 	"go.uber.org/zap"
 )
 
-// How a table joins that was made, or came to match the patterns, after the slot.
+// How a table joins that was made, came to match the patterns, or was renamed, after the slot.
 //
 // A publication publishes what is written after a table was added to it. So the rows that are there already are written into
 // the log by ourselves, in the very transaction that adds the table, under a lock that keeps writers out: as one or more
 // logical messages of ours, which carry what pgoutput would have sent for the rows' inserts. They take their place in the log
-// like any other transaction, so whoever reads it, and reads it again after a crash, has each row once and in order.
+// like any other transaction, so whoever reads it, and reads it again after a crash, has each row once and in order. A truncate goes
+// before them: what was copied under that name, of a table that was dropped, left out for a while or renamed, is not this one's.
 //
 // Everybody with a connection may write messages, also with our prefix. What one carries is believed only if its transaction is
 // the one that added the table to our publication, which only who owns that can do.
@@ -44,6 +45,10 @@ func (s *Source) reviseTables(ctx context.Context, c *connection) error {
 		return err
 	}
 	todo := s.revise(now, tables)
+	kept, unnamed := now.named()
+	if unnamed {
+		todo.alter = append(todo.alter, kept.keep(quoteName(s.slotName())))
+	}
 	if len(todo.create)+len(todo.alter)+len(todo.join) == 0 {
 		return nil
 	}
@@ -61,9 +66,10 @@ func (s *Source) reviseTables(ctx context.Context, c *connection) error {
 		}
 	}
 	for _, table := range todo.join {
-		err := s.join(ctx, c, table)
+		err := s.join(ctx, c, table, now.members[table.oid], kept)
 		switch code := codeOf(err); {
 		case err == nil:
+			kept = kept.with(table)
 			s.logger.Info("a table joined", zap.Stringer("table", table))
 		case code == codeMissingTable || code == codeDuplicate || code == codeLockTimeout:
 			// Dropped meanwhile, or a writer holds it: the next look decides.
@@ -75,17 +81,21 @@ func (s *Source) reviseTables(ctx context.Context, c *connection) error {
 	return nil
 }
 
-// join adds a table to its publication, with the rows that it holds.
-func (s *Source) join(ctx context.Context, c *connection, table listed) (err error) {
+// join adds a table to its publication, with the rows that it holds. One that is a member leaves first. kept are the names of the others.
+func (s *Source) join(ctx context.Context, c *connection, table listed, member *membership, kept names) (err error) {
 	defer func() {
 		if err != nil {
 			_ = c.exec(ctx, "ROLLBACK") //nolint:errcheck // where the connection is gone, so is the transaction
 		}
 	}()
-	begin := append([]string{
+	begin := []string{
 		"BEGIN", "SET LOCAL lock_timeout = '" + joinLockMax + "'",
 		"LOCK TABLE " + quoteTable(table.schema, table.name) + " IN SHARE ROW EXCLUSIVE MODE",
-	}, s.add([]listed{table})...)
+	}
+	if member != nil {
+		begin = append(begin, s.leave(member)...)
+	}
+	begin = append(append(begin, s.add([]listed{table})...), kept.with(table).keep(quoteName(s.slotName())))
 	if err := c.exec(ctx, strings.Join(begin, "; ")); err != nil {
 		return fmt.Errorf("add table %s: %w", table, err)
 	}
@@ -138,16 +148,13 @@ func (s *Source) carry(ctx context.Context, c *connection, table listed, now *ca
 			break
 		}
 	}
-	if count == 0 {
-		return nil
-	}
 	return message.emit(ctx, c)
 }
 
 func (s *Source) tooLarge(table listed) error {
 	return s.hindrance(
-		fmt.Sprintf("has the table %s, which came later than the changefeed and holds more than %d rows or %d MiB already", table, joinRowsMax, joinBytesMax>>20),
-		"leave it out with --option "+OptionTables+"=…,!"+table.String()+" and copy it with a changefeed of its own, or create this one anew with --start snapshot", nil)
+		fmt.Sprintf("has the table %s, which came later than the changefeed, or was renamed since, and holds more than %d rows or %d MiB already", table, joinRowsMax, joinBytesMax>>20),
+		"rename it back if it was renamed; else leave it out with --option "+OptionTables+"=…,!"+table.String()+" and copy it with a changefeed of its own, or create this one anew with --start snapshot", nil)
 }
 
 // carrier makes messages of ours: what pgoutput would send, each after its length. The description of the table goes first, in
@@ -158,6 +165,7 @@ type carrier struct {
 	out   []byte
 }
 
+// newCarrier begins the first message, which empties the table.
 func newCarrier(oid uint32, now *catalogTable) *carrier {
 	body := binary.BigEndian.AppendUint32([]byte{kindRelation}, oid)
 	body = append(append(body, now.schema...), 0)
@@ -176,7 +184,10 @@ func newCarrier(oid uint32, now *catalogTable) *carrier {
 	}
 	body = append(binary.BigEndian.AppendUint16(body, n), columns...)
 	out := append(binary.BigEndian.AppendUint32(nil, uint32(len(body))), body...)
-	return &carrier{oid: oid, start: len(out), out: out}
+	truncate := binary.BigEndian.AppendUint32(append(binary.BigEndian.AppendUint32([]byte{kindTruncate}, 1), 0), oid)
+	start := len(out)
+	out = append(binary.BigEndian.AppendUint32(out, uint32(len(truncate))), truncate...)
+	return &carrier{oid: oid, start: start, out: out}
 }
 
 // flags are those of a column in the description: 1 for one of the identity.
@@ -227,10 +238,25 @@ func joining(message []byte) ([][]byte, error) {
 	c := cursor{data: m.content}
 	for len(c.data) > 0 {
 		one := c.next(int(c.uint32()))
-		if c.bad || len(one) < 5 || (one[0] != kindRelation && one[0] != kindInsert) {
+		if _, ours := tableOf(one); c.bad || !ours {
 			return nil, nil // somebody else's, in our name
 		}
 		out = append(out, one)
 	}
 	return out, nil
+}
+
+// truncateBytes is the length of a truncate of one table: kind, how many tables, flags, the table.
+const truncateBytes = 1 + 4 + 1 + 4
+
+// tableOf returns which table something is of that a message of ours carries; false if we carry no such thing.
+func tableOf(carried []byte) (oid uint32, ours bool) {
+	switch {
+	case len(carried) == truncateBytes && carried[0] == kindTruncate && binary.BigEndian.Uint32(carried[1:]) == 1:
+		return binary.BigEndian.Uint32(carried[truncateBytes-4:]), true
+	case len(carried) >= 5 && (carried[0] == kindRelation || carried[0] == kindInsert):
+		return binary.BigEndian.Uint32(carried[1:]), true
+	default:
+		return 0, false
+	}
 }

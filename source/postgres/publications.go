@@ -21,11 +21,12 @@ type membership struct {
 type publications struct {
 	main, append bool // there is one
 	members      map[uint32]*membership
+	names        names
 }
 
 func (s *Source) publications(ctx context.Context, c *connection) (publications, error) {
-	out := publications{members: make(map[uint32]*membership)}
-	answer, err := c.query(ctx, `SELECT p.pubname = $1, r.prrelid, n.nspname, t.relname FROM pg_publication p
+	out := publications{members: make(map[uint32]*membership), names: make(names)}
+	answer, err := c.query(ctx, `SELECT p.pubname = $1, r.prrelid, n.nspname, t.relname, obj_description(p.oid, 'pg_publication') FROM pg_publication p
 		LEFT JOIN pg_publication_rel r ON r.prpubid = p.oid LEFT JOIN pg_class t ON t.oid = r.prrelid LEFT JOIN pg_namespace n ON n.oid = t.relnamespace
 		WHERE p.pubname IN ($1, $2)`, s.slotName(), s.appendName())
 	if err != nil {
@@ -33,6 +34,9 @@ func (s *Source) publications(ctx context.Context, c *connection) (publications,
 	}
 	for i := range answer {
 		isMain := answer.bool(i, 0)
+		if isMain && !out.main {
+			out.names = readNames(answer.text(i, 4))
+		}
 		out.main, out.append = out.main || isMain, out.append || !isMain
 		if answer[i][1] == nil {
 			continue
@@ -51,7 +55,7 @@ func (s *Source) publications(ctx context.Context, c *connection) (publications,
 // revision is what has to be done for the publications to be as the tables want them.
 type revision struct {
 	create []string // publications, with what they publish
-	join   []listed // tables that are in none yet
+	join   []listed // tables that are in none yet, or were there under another name
 	// alter are statements for tables that are in one, and shall be in the other or in none.
 	alter []string
 }
@@ -74,6 +78,10 @@ func (s *Source) revise(now publications, tables []listed) revision {
 		wanted[table.oid] = true
 		member := now.members[table.oid]
 		if member == nil {
+			out.join = append(out.join, table)
+			continue
+		}
+		if was := now.names[table.oid]; was != "" && was != keptName(table.schema, table.name) {
 			out.join = append(out.join, table)
 			continue
 		}
@@ -101,12 +109,7 @@ func (s *Source) revise(now publications, tables []listed) revision {
 	}
 	slices.SortFunc(gone, func(a, b *membership) int { return cmp.Compare(a.oid, b.oid) })
 	for _, member := range gone {
-		if member.inMain {
-			change(main, "DROP", member.schema, member.name)
-		}
-		if member.inAppend {
-			change(appending, "DROP", member.schema, member.name)
-		}
+		out.alter = append(out.alter, s.leave(member)...)
 	}
 	return out
 }
@@ -124,6 +127,21 @@ func (s *Source) add(tables []listed) []string {
 	var out []string
 	for _, table := range tables {
 		out = append(out, "ALTER PUBLICATION "+s.publicationFor(table)+" ADD TABLE ONLY "+quoteTable(table.schema, table.name))
+	}
+	return out
+}
+
+// leave returns the statements that take a table out of the publications.
+func (s *Source) leave(member *membership) []string {
+	var out []string
+	drop := func(publication string) {
+		out = append(out, "ALTER PUBLICATION "+quoteName(publication)+" DROP TABLE ONLY "+quoteTable(member.schema, member.name))
+	}
+	if member.inMain {
+		drop(s.slotName())
+	}
+	if member.inAppend {
+		drop(s.appendName())
 	}
 	return out
 }

@@ -142,7 +142,11 @@ func (s *Source) publish(ctx context.Context, c *connection) error {
 		return err
 	}
 	todo := s.revise(now, tables)
-	statements := slices.Concat(todo.create, todo.alter, s.add(todo.join))
+	kept, _ := now.named()
+	for _, table := range todo.join {
+		kept = kept.with(table)
+	}
+	statements := slices.Concat(todo.create, todo.alter, s.add(todo.join), []string{kept.keep(quoteName(s.slotName()))})
 	if err := c.exec(ctx, strings.Join(statements, "; ")); err != nil {
 		return fmt.Errorf("make the publications: %w", err)
 	}

@@ -162,7 +162,10 @@ func TestATableThatIsRenamedWhileItsRowsAreStreamed(t *testing.T) {
 	end, err := w.open(way{}).Head(w.ctx)
 	require.NoError(t, err)
 	changes := w.until(w.followFrom(w.open(way{epoch: 8}), above), end)
-	require.Len(t, changes, 3002)
+	if again := slices.IndexFunc(changes, func(c change.Change) bool { return c.Op == change.OpTruncate }); again >= 0 {
+		changes = changes[:again] // it joins under the new name
+	}
+	require.Equal(t, 3002, len(changes)) //nolint:testifylint // it would show them all
 	require.Equal(t, []string{"after.a", "before.a"}, []string{changes[0].Table, changes[1].Table})
 	// A transaction that goes on hears of the new name at its end, or sooner where the server tells it (from 17.5 and its like on).
 	known := slices.IndexFunc(changes[1:], func(c change.Change) bool { return c.Table == "after.a" })
