@@ -161,6 +161,27 @@ func TestPartitionsAreTheirTable(t *testing.T) {
 	}, lines(w.take(log, 4)))
 }
 
+// The server writes rows into its log, and no word of what is done to partitions as such, nor is the page about it wrong.
+func TestWhatIsDoneToPartitionsIsNotInTheLog(t *testing.T) {
+	w := newWorld(t)
+	w.exec(`CREATE TABLE p (id int, part int, PRIMARY KEY (id, part)) PARTITION BY LIST (part);
+		CREATE TABLE p1 PARTITION OF p FOR VALUES IN (1); CREATE TABLE p2 PARTITION OF p FOR VALUES IN (2); CREATE TABLE p4 PARTITION OF p FOR VALUES IN (4);
+		CREATE TABLE tmp (id int NOT NULL, part int NOT NULL)`)
+	log := w.follow(w.open(way{options: changefeed.Options{"tables": "public.p"}}))
+	w.exec(`INSERT INTO p VALUES (1, 1), (2, 2), (4, 4)`)
+	w.take(log, 3)
+	w.exec(`INSERT INTO tmp VALUES (3, 3); ALTER TABLE p ATTACH PARTITION tmp FOR VALUES IN (3)`)
+	w.exec(`ALTER TABLE p DETACH PARTITION p1`)
+	w.exec(`DROP TABLE p2`)
+	w.exec(`TRUNCATE p4`)
+	w.exec(`UPDATE p SET id = id WHERE part = 3`) // what makes good for an attachment
+	w.exec(`TRUNCATE p`)
+	require.Equal(t, []string{
+		"0 update public.p:0000000000000000003|0000000000000000003 after(id=3 part=3)",
+		"0 truncate public.p:",
+	}, lines(w.take(log, 2)))
+}
+
 // Text comes as UTF-8 whatever the database keeps it in, in the log and in the snapshot.
 func TestTextOfAnotherEncoding(t *testing.T) {
 	w := newWorldLike(t, server, ` ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0`)
