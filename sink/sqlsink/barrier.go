@@ -41,6 +41,11 @@ func (w *tableWriter) barrier(ctx context.Context, want wanted, held *place) err
 	return err
 }
 
+// leads reports whether nothing of an earlier position is in the batch.
+func (work *batchWork) leads(at change.Mark) bool {
+	return len(work.batch.Changes) == 0 || work.batch.Changes[0].Position == at.Position
+}
+
 // reached returns nil if the others have come to a barrier, and [sink.ErrApart] if not. The head's lock is held: else parts that are claimed
 // meanwhile would be seen twice, or not at all.
 func (w *writer) reached(ctx context.Context, barrier *sink.Barrier) error {

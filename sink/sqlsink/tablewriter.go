@@ -179,11 +179,6 @@ func (w *tableWriter) unsettled(work *batchWork, way way) []wanted {
 	return out
 }
 
-// leads reports whether nothing of an earlier position is in the batch.
-func (work *batchWork) leads(at change.Mark) bool {
-	return len(work.batch.Changes) == 0 || work.batch.Changes[0].Position == at.Position
-}
-
 // takeApart takes apart a run of changes.
 func (w *tableWriter) takeApart(work *batchWork) (err error) {
 	if work.runs, err = fold(work.batch.Changes, w.span()); err != nil {
