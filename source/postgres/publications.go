@@ -25,8 +25,8 @@ type publications struct {
 }
 
 func (s *Source) publications(ctx context.Context, c *connection) (publications, error) {
-	out := publications{members: make(map[uint32]*membership), names: make(names)}
-	answer, err := c.query(ctx, `SELECT p.pubname = $1, r.prrelid, n.nspname, t.relname, obj_description(p.oid, 'pg_publication') FROM pg_publication p
+	out := publications{members: make(map[uint32]*membership)}
+	answer, err := c.query(ctx, `SELECT p.pubname = $1, r.prrelid, n.nspname, t.relname FROM pg_publication p
 		LEFT JOIN pg_publication_rel r ON r.prpubid = p.oid LEFT JOIN pg_class t ON t.oid = r.prrelid LEFT JOIN pg_namespace n ON n.oid = t.relnamespace
 		WHERE p.pubname IN ($1, $2)`, s.slotName(), s.appendName())
 	if err != nil {
@@ -34,9 +34,6 @@ func (s *Source) publications(ctx context.Context, c *connection) (publications,
 	}
 	for i := range answer {
 		isMain := answer.bool(i, 0)
-		if isMain && !out.main {
-			out.names = readNames(answer.text(i, 4))
-		}
 		out.main, out.append = out.main || isMain, out.append || !isMain
 		if answer[i][1] == nil {
 			continue
@@ -48,6 +45,13 @@ func (s *Source) publications(ctx context.Context, c *connection) (publications,
 			out.members[oid] = one
 		}
 		one.inMain, one.inAppend = one.inMain || isMain, one.inAppend || !isMain
+	}
+	answer, err = c.query(ctx, `SELECT obj_description(oid, 'pg_publication') FROM pg_publication WHERE pubname = $1`, s.slotName())
+	if err != nil {
+		return out, fmt.Errorf("read the comment of a publication: %w", err)
+	}
+	if len(answer) > 0 {
+		out.names = readNames(answer.text(0, 0))
 	}
 	return out, nil
 }
