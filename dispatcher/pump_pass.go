@@ -36,8 +36,7 @@ func (a *attempt) write(ctx context.Context, batch sink.Batch, resolved change.P
 	}
 }
 
-// await waits at a barrier. A stop ends the wait: what comes before the barrier is in the sink, and
-// known, and nothing else was written.
+// await waits at a barrier. A stop ends the wait: what comes before the barrier is in the sink, and known, and nothing else was written.
 func (a *attempt) await(ctx context.Context, barrier *sink.Barrier) error {
 	if err := a.reached(); err != nil {
 		return err
