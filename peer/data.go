@@ -94,6 +94,9 @@ func (d *Data) Close() {
 // OpenData opens a stream of data to a peer, where its Config.Data is called with the other end. ctx bounds the opening. It
 // lives until it is closed, or the peer is none any more, and must be closed.
 func (p *Peers) OpenData(ctx context.Context, to changefeed.NodeID) (*Data, error) {
+	if err := ctx.Err(); err != nil { // else the answer may be here before it is noticed
+		return nil, fmt.Errorf("peer: open data: %w", err)
+	}
 	p.mu.Lock()
 	l := p.links[to]
 	p.mu.Unlock()
