@@ -143,10 +143,14 @@ func (s *Source) publish(ctx context.Context, c *connection) error {
 	}
 	todo := s.revise(now, tables)
 	kept, _ := now.named()
+	var leave []string
 	for _, table := range todo.join {
 		kept = kept.with(table)
+		if member := now.members[table.oid]; member != nil {
+			leave = append(leave, s.leave(member)...)
+		}
 	}
-	statements := slices.Concat(todo.create, todo.alter, s.add(todo.join), []string{kept.keep(quoteName(s.slotName()))})
+	statements := slices.Concat(todo.create, todo.alter, leave, s.add(todo.join), []string{kept.keep(quoteName(s.slotName()))})
 	if err := c.exec(ctx, strings.Join(statements, "; ")); err != nil {
 		return fmt.Errorf("make the publications: %w", err)
 	}
