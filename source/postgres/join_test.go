@@ -87,6 +87,19 @@ func TestATableThatComesAgainComesWhole(t *testing.T) {
 		return slices.Contains(last, "0 truncate public.old:") && slices.Contains(last, "0 truncate public.c:") &&
 			slices.Contains(last, "2 create public.c:0000000000000000005 after(id=5)")
 	})
+	// Also where somebody took a publication of ours away meanwhile.
+	require.NoError(t, log.Close())
+	w.exec(`ALTER TABLE old RENAME TO older; INSERT INTO older VALUES (6); DROP PUBLICATION "` + s.AppendName() + `"`)
+	s = w.open(way{epoch: 10})
+	_, err = s.Prepare(w.ctx, true)
+	require.NoError(t, err)
+	log = w.followFrom(s, above)
+	w.eventually("it has come under its third name", func() bool {
+		event, err := log.Next(w.ctx)
+		require.NoError(t, err)
+		last = append(last, lines(event.Changes)...)
+		return slices.Contains(last, "0 truncate public.older:") && slices.Contains(last, "1 create public.older:0000000000000000006 after(id=6)")
+	})
 	require.Contains(t, w.text(`SELECT obj_description(oid, 'pg_publication') FROM pg_publication WHERE pubname = $1`, s.SlotName()),
 		"=public.odd%20=%25%27%5C%20name")
 }

@@ -142,15 +142,13 @@ func (s *Source) publish(ctx context.Context, c *connection) error {
 		return err
 	}
 	todo := s.revise(now, tables)
+	// What was renamed stays as it is, with its old name kept: it comes whole when the keeper sees it.
+	joining := slices.DeleteFunc(todo.join, func(table listed) bool { return now.members[table.oid] != nil })
 	kept, _ := now.named()
-	var leave []string
-	for _, table := range todo.join {
+	for _, table := range joining {
 		kept = kept.with(table)
-		if member := now.members[table.oid]; member != nil {
-			leave = append(leave, s.leave(member)...)
-		}
 	}
-	statements := slices.Concat(todo.create, todo.alter, leave, s.add(todo.join), []string{kept.keep(quoteName(s.slotName()))})
+	statements := slices.Concat(todo.create, todo.alter, s.add(joining), []string{kept.keep(quoteName(s.slotName()))})
 	if err := c.exec(ctx, strings.Join(statements, "; ")); err != nil {
 		return fmt.Errorf("make the publications: %w", err)
 	}
