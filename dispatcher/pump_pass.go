@@ -45,23 +45,5 @@ func (a *attempt) await(ctx context.Context, barrier *sink.Barrier) error {
 	if !ok {
 		return ofSink(barrier)
 	}
-	a.waits(waitsBefore + barrier.For)
-	a.publish(inTurn, func(progress *Progress) { progress.Highest = max(progress.Highest, a.upTo) })
-	ready, stop := context.WithCancel(ctx)
-	defer stop()
-	defer a.watch(ready, stop, func() {
-		a.hear()
-		if a.reached() != nil {
-			stop()
-		}
-	})()
-	err := writer.Await(ready, barrier)
-	if stopped := a.reached(); stopped != nil && ready.Err() != nil {
-		return stopped
-	}
-	if err != nil {
-		a.metrics.refusedStale(err, refusedIncarnation)
-		return ofSink(err)
-	}
-	return nil
+	return a.waitForOthers(ctx, waitsBefore+barrier.For, func(ctx context.Context) error { return writer.Await(ctx, barrier) })
 }

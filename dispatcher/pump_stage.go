@@ -16,21 +16,35 @@ func (a *attempt) stage(ctx context.Context, batch sink.Batch) error {
 	if err := a.keep(ctx, staged, batch); err != nil || staged.Ready(batch) {
 		return err
 	}
-	a.waits(waitsForLog)
+	if err := a.waitForOthers(ctx, waitsForLog, func(ctx context.Context) error { return staged.Await(ctx, batch) }); err != nil {
+		return err
+	}
+	a.waits(waitsForWrite)
+	return nil
+}
+
+// waitForOthers waits for what others write. A stop ends the wait, once what was written is as far as was asked for, and a barrier is heard
+// in it.
+func (a *attempt) waitForOthers(ctx context.Context, what string, await func(context.Context) error) error {
+	a.waits(what)
 	a.publish(inTurn, func(progress *Progress) { progress.Highest = max(progress.Highest, a.upTo) })
 	ready, stop := context.WithCancel(ctx)
 	defer stop()
-	defer a.watch(ready, stop, a.hear)()
-	err := staged.Await(ready, batch)
-	switch {
-	case err == nil:
-		a.waits(waitsForWrite)
-		return nil
-	case a.stopsNow():
-		return errStopped
-	default:
+	defer a.watch(ready, stop, func() {
+		a.hear()
+		if a.reached() != nil {
+			stop()
+		}
+	})()
+	err := await(ready)
+	if stopped := a.reached(); stopped != nil && err != nil {
+		return stopped
+	}
+	if err != nil {
+		a.metrics.refusedStale(err, refusedIncarnation)
 		return ofSink(err)
 	}
+	return nil
 }
 
 // keep is the write of the log.

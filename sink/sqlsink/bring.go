@@ -3,7 +3,6 @@ package sqlsink
 import (
 	"context"
 	"errors"
-	"maps"
 	"slices"
 	"strings"
 
@@ -176,12 +175,7 @@ func (w *tableWriter) form(ctx context.Context, want wanted, held *place) (*plac
 	}
 	out := *next
 	if as := withNumbers(want.of, next.known()); as != want.of {
-		out.named = maps.Clone(out.named)
-		if len(out.named) >= boundMax {
-			clear(out.named)
-		}
-		out.name(want.of, as)
-		want.of = as
+		out.named, want.of = next.naming(want.of, as), as
 	}
 	applied, err := w.alter(ctx, want, next)
 	if err != nil {

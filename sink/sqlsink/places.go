@@ -2,6 +2,7 @@ package sqlsink
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 
 	"fencerow/change"
@@ -167,12 +168,13 @@ func (p *place) numbered(of *change.Relation) *change.Relation {
 	return of
 }
 
-// name remembers a form with numbers.
-func (p *place) name(of, as *change.Relation) {
-	if p.named == nil {
-		p.named = make(map[*change.Relation]*change.Relation)
+// naming returns what is remembered of forms, with one more.
+func (p *place) naming(of, as *change.Relation) map[*change.Relation]*change.Relation {
+	out := map[*change.Relation]*change.Relation{of: as}
+	if len(p.named) < boundMax {
+		maps.Copy(out, p.named)
 	}
-	p.named[of] = as
+	return out
 }
 
 // withNumbers returns a form in which the columns without a number have those that columns of their names had before: the source no longer

@@ -161,7 +161,7 @@ func TestPartitionsAreTheirTable(t *testing.T) {
 	}, lines(w.take(log, 4)))
 }
 
-// The server writes rows into its log, and no word of what is done to partitions as such, nor is the page about it wrong.
+// The server writes rows into its log, and no word of what is done to partitions as such. The source's page says so.
 func TestWhatIsDoneToPartitionsIsNotInTheLog(t *testing.T) {
 	w := newWorld(t)
 	w.exec(`CREATE TABLE p (id int, part int, PRIMARY KEY (id, part)) PARTITION BY LIST (part);

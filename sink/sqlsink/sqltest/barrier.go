@@ -3,7 +3,6 @@ package sqltest
 import (
 	"context"
 	"errors"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -106,24 +105,24 @@ func (b *barred) requireBarrier(err error, at change.Position) *sink.Barrier {
 	return barrier
 }
 
-// awaited awaits a barrier while release does what it waits for.
+// awaited awaits a barrier, which it must, until release does what it waits for.
 func (b *barred) awaited(w sink.Writer, barrier *sink.Barrier, release func()) {
 	b.t.Helper()
-	var released atomic.Bool
 	done := make(chan error, 1)
 	limited, cancel := context.WithTimeout(b.t.Context(), awaitMax)
 	defer cancel()
-	go func() {
-		err := w.(sink.Barring).Await(limited, barrier)
-		if err == nil && !released.Load() {
-			err = errors.New("it did not wait")
-		}
-		done <- err
-	}()
-	released.Store(true)
+	go func() { done <- w.(sink.Barring).Await(limited, barrier) }()
+	select {
+	case err := <-done:
+		require.Fail(b.t, "it did not wait", "%v", err)
+	case <-time.After(awaitLeast): // that nothing happens shows only in time; one that does not wait is back in a few milliseconds
+	}
 	release()
 	require.NoError(b.t, <-done)
 }
+
+// awaitLeast is how long a barrier is seen to be waited for.
+const awaitLeast = 500 * time.Millisecond
 
 // awaitMax is how long a barrier is waited for that has been reached.
 const awaitMax = time.Minute
